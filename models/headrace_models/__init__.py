@@ -1,0 +1,1 @@
+"""Tasks, models and training components; importing this package imports none of them."""

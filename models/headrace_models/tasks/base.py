@@ -1,0 +1,206 @@
+"""The task seam: everything about a kind of problem that is not the network.
+
+The trainer, the evaluator and the server are generic over `Task` and never name a model or a task. Serving decodes with
+the very functions that training decoded with, so there is no skew between them.
+
+Life of a task:
+    training    task = Task(args, schema)          on each worker
+                part = task.summarise(samples)     over the worker's own shard of the training split
+                task.learn([part, ...])            the same parts in the same order on every worker: same preprocessing
+                task.decode → task.augment → task.collate → model → task.loss / task.new_metrics
+    packaging   task.to_record()                   JSON, stored in the package's headrace.json
+    serving     task = Task.from_record(record)    task.preprocess → model → task.postprocess
+
+Shapes are written [batch, channels, height, width]. This module may be imported without torch.
+"""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from headrace_models.catalog.cards import Arguments, TaskCard
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from matplotlib.figure import Figure
+
+Example = dict[str, Any]  # one decoded sample: small arrays, uint8 where possible, so that it can be cached
+Batch = dict[str, "torch.Tensor"]
+Arrays = dict[str, "np.ndarray"]  # named arrays as requests and answers carry them; BYTES are dtype object
+
+
+class BadInput(ValueError):
+    """A request or sample that cannot be decoded; the message is one sentence for whoever sent it."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row of a manifest together with what its URI holds.
+
+    `payload` is bytes (one file: an image, a sound) or a mapping of column to value (a row of a table).
+    """
+
+    sample_id: str
+    payload: bytes | Mapping[str, Any]
+    labels: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What the manifest knows of the data before a byte of it is decoded. Plain values only.
+
+    `label`: the label column's name. `classes`: its values in order, for labels that are classes, as strings.
+    `columns`: the feature columns of a table and their kinds (`number`, `category`), in order; empty elsewhere.
+    """
+
+    label: str | None = None
+    classes: tuple[str, ...] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    def to_record(self) -> dict[str, Any]:
+        """Plain JSON values. Columns are pairs, so that their order survives a canonical form."""
+        return {"label": self.label, "classes": list(self.classes), "columns": [list(c) for c in self.columns.items()]}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Schema:
+        """The inverse of `to_record`."""
+        return cls(record.get("label"), tuple(record.get("classes") or ()), dict(record.get("columns") or ()))
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One named tensor of the V2 protocol. `shape` has -1 for the batch and other free sizes."""
+
+    name: str
+    datatype: str  # BYTES, FP32, INT64, UINT8, ...
+    shape: tuple[int, ...]
+
+    def to_record(self) -> dict[str, Any]:
+        """As V2 metadata has it."""
+        return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a served model takes and gives.
+
+    `inputs` are the tensors a client should send. `alternatives` are other inputs accepted under the same names (raw
+    pixels instead of an encoded image): a request must match `inputs` or one of the alternatives as a whole.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    alternatives: tuple[tuple[TensorSpec, ...], ...] = ()
+
+
+class Metrics(ABC):
+    """Accumulates what is needed to judge one split, on each worker for its own shard."""
+
+    @abstractmethod
+    def update(self, outputs: Any, batch: Batch) -> None:
+        """Take in one batch: the model's outputs and the batch they belong to."""
+
+    @abstractmethod
+    def state(self) -> Any:
+        """What has been accumulated, as picklable plain values and arrays."""
+
+    @abstractmethod
+    def merge(self, states: Sequence[Any]) -> None:
+        """Replace what this holds by the sum of STATES (those of all workers, in rank order)."""
+
+    @abstractmethod
+    def compute(self) -> dict[str, float]:
+        """Every metric of the task's card by name. Finite numbers only."""
+
+
+class Task(ABC):
+    """One kind of problem. Subclasses set `card`."""
+
+    card: ClassVar[TaskCard]
+
+    def __init__(self, args: Arguments, schema: Schema, preprocessing: Mapping[str, Any] | None = None) -> None:
+        self.args = args
+        self.schema = schema
+        self.preprocessing: dict[str, Any] = dict(preprocessing or {})
+
+    def to_record(self) -> dict[str, Any]:
+        """This task with all it learned, as plain JSON values."""
+        return {
+            "name": self.card.name,
+            "args": self.args.model_dump(mode="json"),
+            "schema": self.schema.to_record(),
+            "preprocessing": self.preprocessing,
+        }
+
+    # what the data teaches
+
+    @abstractmethod
+    def summarise(self, samples: Iterable[Sample]) -> dict[str, Any]:
+        """Mergeable statistics of one worker's training samples (sizes, sums, counts) as plain values."""
+
+    @abstractmethod
+    def learn(self, summaries: Sequence[Mapping[str, Any]]) -> None:
+        """Set `preprocessing` (plain JSON values) from the summaries of all workers, in rank order."""
+
+    @abstractmethod
+    def model_facts(self) -> dict[str, Any]:
+        """What a network must know of this task: num_classes, in_channels, image_size, in_features, ..."""
+
+    # samples to batches
+
+    @abstractmethod
+    def decode(self, sample: Sample) -> Example:
+        """Decode one sample with its labels. Raises BadInput."""
+
+    def augment(self, example: Example, rng: random.Random) -> Example:
+        """A random variation of a training example; RNG is seeded by (seed, epoch, sample): resumable."""
+        return example
+
+    @abstractmethod
+    def collate(self, examples: Sequence[Example]) -> Batch:
+        """Stack decoded examples into tensors on the CPU."""
+
+    @abstractmethod
+    def inputs(self, batch: Batch) -> tuple[torch.Tensor, ...]:
+        """The model's positional inputs: normalised floats, on the batch's device."""
+
+    @abstractmethod
+    def loss(self, outputs: Any, batch: Batch, loss: Any) -> torch.Tensor:
+        """The mean loss of the batch, a scalar. LOSS is what the loss card's target built."""
+
+    # judging
+
+    @abstractmethod
+    def new_metrics(self) -> Metrics:
+        """An empty accumulator."""
+
+    def plots(self, metrics: Metrics) -> dict[str, Figure]:
+        """Pictures of an evaluation by file stem ("confusion_matrix")."""
+        return {}
+
+    def example_pictures(self, examples: Sequence[Example], outputs: Any) -> dict[str, Figure]:
+        """Pictures of a few test examples with what the model says of them ("example_predictions")."""
+        return {}
+
+    # serving
+
+    @abstractmethod
+    def signature(self) -> Signature:
+        """What the served model takes and gives."""
+
+    @abstractmethod
+    def preprocess(self, inputs: Arrays) -> Batch:
+        """A request's arrays as a batch. Raises BadInput naming what is wrong and what is allowed."""
+
+    @abstractmethod
+    def postprocess(self, outputs: Any) -> Arrays:
+        """The model's outputs as the signature's output arrays, the batch along axis 0."""
+
+    @abstractmethod
+    def request(self, samples: Sequence[Sample]) -> Arrays:
+        """Samples as the arrays a client would send (`inputs` of the signature)."""

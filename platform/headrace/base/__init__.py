@@ -1,0 +1,1 @@
+"""What every layer may use: errors, home and paths, ids, clock, locks. Standard library only."""

@@ -1,0 +1,46 @@
+"""What a run tells while it goes on: one JSON line an event, appended by whichever process knows it.
+
+On a laptop HEADRACE_EVENTS names `runs/<id>/events.jsonl`, which the command line follows; elsewhere events are printed
+and end in the pod's log. A line is written by one `write` call to a file opened for appending, so lines of several
+processes do not mix, and a reader that was killed starts again at the top.
+
+Types: `step` {step, state, seconds?, why?}, `message` {step, text}, `waiting` {step, text}, `progress` {step, phase,
+epoch, epochs, batch, batches}, `metrics` {step, epoch, metrics}, `attempt` {attempt}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+VARIABLE = "HEADRACE_EVENTS"
+
+
+def emit(kind: str, **fields: Any) -> None:
+    """Append one event. Never raises: telling must not fail what is told of."""
+    line = json.dumps({"time": round(time.time(), 3), "type": kind, **fields}, default=str)
+    path = os.environ.get(VARIABLE)
+    try:
+        if path:
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            try:
+                os.write(descriptor, (line + "\n").encode())
+            finally:
+                os.close(descriptor)
+        else:
+            print(line, file=sys.stderr, flush=True)
+    except OSError:
+        pass
+
+
+def parse(line: str) -> Mapping[str, Any] | None:
+    """The event in LINE, or None for a half-written or foreign line."""
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) and "type" in value else None
