@@ -63,9 +63,7 @@ class FrontConfig:
             "candidates": [
                 {"version": c.version, "application": c.application, "weight": c.weight} for c in self.candidates
             ],
-            "shadow": None
-            if self.shadow is None
-            else {"version": self.shadow.version, "percent": self.shadow.percent},
+            "shadow": None if self.shadow is None else {"version": self.shadow.version, "percent": self.shadow.percent},
         }
 
     @classmethod

@@ -96,7 +96,9 @@ class Store:
         """Copy a local FOLDER to URI, MARKER last, unless it is there already; returns URI."""
         if self.exists(f"{uri}/{marker}"):
             return uri
-        files = sorted((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.relative_to(folder) == Path(marker))
+        files = sorted(
+            (p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.relative_to(folder) == Path(marker)
+        )
         for file in files:
             self.write_bytes(f"{uri}/{file.relative_to(folder).as_posix()}", file.read_bytes())
         return uri

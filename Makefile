@@ -1,0 +1,78 @@
+# Two of these do all set-up on a fresh machine: `make demo` and `make test`. `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# The environment's own bytecode is compiled when it is installed; ours may be written beside the sources.
+unexport PYTHONDONTWRITEBYTECODE
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help install demo test test-unit test-models test-local check format lock generate bench clean
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+install: $(READY) ## Install everything, locked, into .venv
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' \
+	  || { echo "Headrace needs Python 3.11 or 3.12; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 2; }
+	@[ -x $(BIN)/python ] && $(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) \
+	  || { echo "python3 -m venv failed; on Debian: apt-get install python3-venv"; exit 2; }
+	@echo "Installing the locked environment into $(VENV) (a few minutes and about 7 GB the first time) ..."
+	@$(BIN)/python -m pip install -q --disable-pip-version-check "uv==$$(sed -n 's/^uv==\([^ ]*\).*/\1/p' requirements.lock)"
+	@# Without compiled bytecode every worker compiles torch and ray anew (docs/adr/0003).
+	@UV_HTTP_TIMEOUT=300 $(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock
+	@UV_HTTP_TIMEOUT=300 $(BIN)/uv pip install -q --python $(BIN)/python --no-deps --editable .
+	@$(BIN)/python -m compileall -q platform pipelines operators models
+	@touch $@
+
+demo: $(READY) ## From data to a served prediction, with the seconds of each part
+	@$(BIN)/python examples/demo.py
+
+test: $(READY) ## Every check and every tier of tests this machine can run
+	@$(BIN)/python tests/run_tiers.py check unit models local
+
+test-unit: $(READY) ## Tests of one process, under a minute
+	@$(BIN)/python tests/run_tiers.py unit
+
+test-models: $(READY) ## Real training on small data, to a stated metric
+	@$(BIN)/python tests/run_tiers.py models
+
+test-local: $(READY) ## Real Ray, MLflow, kfp.local and Serve on this machine
+	@$(BIN)/python tests/run_tiers.py local
+
+check: $(READY) ## Lint, format, types, layers, and everything generated
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+	@$(BIN)/mypy
+	@$(BIN)/python -m headrace.cli.reference --check
+	@$(BIN)/python -m headrace_pipelines.compiler --check
+	@cp requirements.lock .lock.tmp && $(MAKE) --no-print-directory lock LOCK=.lock.tmp && diff -q requirements.lock .lock.tmp >/dev/null \
+	  || { rm -f .lock.tmp; echo "requirements.lock does not match pyproject.toml: run 'make lock'"; exit 1; }
+	@rm -f .lock.tmp
+
+format: $(READY) ## Format and fix what can be fixed
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+generate: $(READY) ## Write everything that is generated (references, schema, golden pipeline)
+	@$(BIN)/python -m headrace.cli.reference
+	@$(BIN)/python -m headrace_pipelines.compiler
+
+LOCK ?= requirements.lock
+lock: ## Resolve requirements.lock anew, keeping pins that still fit (UPGRADE=--upgrade to move them)
+	@$(BIN)/uv pip compile -q pyproject.toml --all-extras --group dev --generate-hashes --no-emit-index-url \
+	  --no-annotate --no-header --python-version 3.11 --universal $(UPGRADE) -o $(LOCK)
+
+bench: $(READY) ## Benchmarks beside peers; prints tables (tests/benchmarks)
+	@for file in tests/benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file; done
+
+clean: ## Remove the environment and everything built
+	@rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage htmlcov
+	@find platform pipelines operators models tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,103 @@
+"""Runs the tiers of tests that this machine can run, one after the other, and ends by saying what it left out and why.
+
+One place knows the tiers, so that `make test`, its single-tier siblings and CI cannot differ. With CI=true a tier that
+is left out fails the run: a green CI must mean that everything ran.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+COVERED = (
+    "headrace.base",
+    "headrace.spec",
+    "headrace.store",
+    "headrace.data",
+    "headrace.steps",
+    "headrace.serving.contract",
+    "headrace.serving.protocol",
+    "headrace_models.catalog",
+)
+COVERAGE_FLOOR = 90  # percent of the pure core, by the unit tier alone
+
+
+@dataclass
+class Outcome:
+    """What a tier came to."""
+
+    tier: str
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+    ok: bool = True
+    left_out: str = ""
+
+
+def left_out(tier: str) -> str:
+    """Why this machine cannot run TIER, or nothing."""
+    if tier == "local" and (sys.platform != "linux" or not Path("/proc/self/stat").exists()):
+        return "the local tier supervises processes through Linux's /proc"
+    if tier == "local" and shutil.which("ss") is None:
+        return "the local tier reads listeners with ss (Debian: apt-get install iproute2)"
+    return ""
+
+
+def run_pytest(tier: str) -> Outcome:
+    """Run one tier with pytest and read its counts back from the report it wrote."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        command = [sys.executable, "-m", "pytest", f"tests/{tier}", f"--junit-xml={report}", "--durations=8", "-q"]
+        if tier == "unit":
+            command += [f"--cov={package}" for package in COVERED]
+            command += ["--cov-report=term:skip-covered", f"--cov-fail-under={COVERAGE_FLOOR}"]
+        code = subprocess.run(command, cwd=ROOT, check=False).returncode
+        outcome = Outcome(tier, ok=code == 0)
+        if report.exists():
+            suite = ElementTree.parse(report).getroot().find("testsuite")
+            if suite is not None:
+                outcome.failed = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
+                outcome.skipped = int(suite.get("skipped", 0))
+                outcome.passed = int(suite.get("tests", 0)) - outcome.failed - outcome.skipped
+        return outcome
+
+
+def run(tier: str) -> Outcome:
+    """Run one tier, or say why not."""
+    print(f"\n=== {tier} ===", flush=True)
+    started = time.monotonic()
+    if reason := left_out(tier):
+        return Outcome(tier, left_out=reason, ok=os.environ.get("CI") != "true")
+    if tier == "check":
+        code = subprocess.run(["make", "--no-print-directory", "check"], cwd=ROOT, check=False).returncode
+        outcome = Outcome(tier, ok=code == 0)
+    else:
+        outcome = run_pytest(tier)
+    outcome.seconds = time.monotonic() - started
+    return outcome
+
+
+def main() -> int:
+    """Run the tiers named on the command line."""
+    outcomes = [run(tier) for tier in sys.argv[1:]]
+    print("\ntier        passed  failed  skipped  seconds")
+    for o in outcomes:
+        words = f"left out: {o.left_out}" if o.left_out else ("" if o.ok else "FAILED")
+        print(f"{o.tier:<12}{o.passed:>6}{o.failed:>8}{o.skipped:>9}{o.seconds:>9.0f}  {words}")
+    if not any(o.left_out for o in outcomes):
+        print("Nothing was left out." if len(outcomes) > 1 else "")
+    print(f"{sum(o.passed for o in outcomes)} passed, {sum(o.failed for o in outcomes)} failed")
+    return 0 if all(o.ok for o in outcomes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
