@@ -18,11 +18,8 @@ from headrace.base.processes import ProcessRef, end_session, session_members
 
 
 def all_errors() -> list[type[errors.HeadraceError]]:
-    return [
-        kind
-        for kind in errors._tree(errors.HeadraceError).values()
-        if kind.__module__ == errors.__name__ and kind is not errors.MissingExtra
-    ]
+    kinds = errors._tree(errors.HeadraceError).values()
+    return [kind for kind in kinds if kind.__module__ == errors.__name__ and kind is not errors.MissingExtra]
 
 
 @pytest.mark.parametrize("kind", all_errors())
