@@ -1,0 +1,84 @@
+"""The tasks of the zoo, as cards."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from headrace_models.catalog.cards import Arguments, Direction, TaskCard
+
+Pixels = Annotated[int, Field(ge=8, le=1024)]
+
+CLASSIFICATION_METRICS: dict[str, Direction] = {
+    "accuracy": "max",
+    "macro_f1": "max",
+    "macro_precision": "max",
+    "macro_recall": "max",
+    "log_loss": "min",
+}
+CLASSIFICATION_LOSSES = ("cross-entropy", "focal", "hinge", "mse")
+
+
+class ImageClassificationArguments(Arguments):
+    """Arguments of `image-classification`."""
+
+    image_size: Pixels | tuple[Pixels, Pixels] | None = Field(
+        None,
+        description="Height and width in pixels that pictures are resized to: one number, [height, width], or null to "
+        "take it from the data (their own size if all have the same, at most 224; else a square of the median shorter "
+        "side between 32 and 224, a multiple of 8).",
+    )
+    channels: Literal[1, 3] | None = Field(
+        None, description="1: grey, 3: colour, null: 1 if every training picture is grey, else 3."
+    )
+    augment: Literal["none", "shift", "flip", "crop-flip"] = Field(
+        "none",
+        description="Random variation of training pictures. shift: moved by up to an eighth of the size; flip: mirrored "
+        "left-right; crop-flip: both (He et al. 2015, section 4.2). Digits and text must not be mirrored.",
+    )
+
+
+class TabularArguments(Arguments):
+    """Arguments of the tabular tasks."""
+
+    max_categories: int = Field(
+        100,
+        ge=1,
+        le=10_000,
+        description="Most values of a category column that get an input of their own; the rarer ones share `other`.",
+    )
+
+
+TASKS = (
+    TaskCard(
+        "image-classification",
+        "one class for each picture",
+        "headrace_models.tasks.image_classification:ImageClassification",
+        ImageClassificationArguments,
+        metrics=CLASSIFICATION_METRICS,
+        losses=CLASSIFICATION_LOSSES,
+        formats=("image-folder",),
+        default_model="resnet8",
+    ),
+    TaskCard(
+        "tabular-classification",
+        "one class for each row of a table",
+        "headrace_models.tasks.tabular:TabularClassification",
+        TabularArguments,
+        metrics=CLASSIFICATION_METRICS,
+        losses=CLASSIFICATION_LOSSES,
+        formats=("csv", "parquet"),
+        default_model="mlp",
+    ),
+    TaskCard(
+        "tabular-regression",
+        "one number for each row of a table",
+        "headrace_models.tasks.tabular:TabularRegression",
+        TabularArguments,
+        metrics={"rmse": "min", "mae": "min", "r2": "max"},
+        losses=("mse", "l2", "l1", "smooth-l1", "huber"),
+        formats=("csv", "parquet"),
+        default_model="mlp",
+    ),
+)
