@@ -35,7 +35,7 @@ def pictures(folder: Path, count: int) -> list[Path]:
 
     files = []
     for digit in range(count):
-        first = sorted(fsspec.filesystem("builtin").ls(f"builtin://digits/{digit}", detail=False))[0]
+        first = min(fsspec.filesystem("builtin").ls(f"builtin://digits/{digit}", detail=False))
         target = folder / f"a-{digit}.png"
         with fsspec.open(f"builtin://{first}") as source:
             target.write_bytes(source.read())

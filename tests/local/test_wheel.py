@@ -1,4 +1,4 @@
-"""What people install is the built wheel: its base install plans, lists and completes without torch, Ray, MLflow or kfp."""
+"""People install the built wheel: its base install plans, lists and completes without torch, Ray, MLflow or kfp."""
 
 from __future__ import annotations
 
