@@ -1,0 +1,234 @@
+"""Which MLflow this machine uses, and how it is reached.
+
+The only module that imports `mlflow` at its root: it sets what MLflow reads from the environment first (no telemetry, no
+uv detection, no endless retries), creates the SQLite store under a lock, and turns MLflow's errors into ours. Importing
+MLflow costs 2.5 s of one core, opening a SQLite store 1.5 s more: nothing here does either before it must, and `prepare`
+does both in the background while a step waits for something else.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headrace.base.errors import HeadraceError, InvalidInput, MissingExtra, Unavailable
+from headrace.base.home import folder, home
+from headrace.base.locks import file_lock
+from headrace.base.processes import ProcessRef
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+Check = Callable[[], None]
+
+# Set before MLflow is imported, where the user has not set them.
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # MLflow phones home as it comes
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_UV_AUTO_DETECT": "false",  # else the caller's lock file and pyproject are taken along with a model
+    "MLFLOW_LOG_UV_FILES": "false",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # of a request to a server; MLflow's 7 take four minutes
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",  # seconds, doubled each time
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",  # seconds
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "ALEMBIC_LOGGING_LEVEL": "WARNING",
+}
+PROBE_SECONDS = 5.0  # how long a server may take to say that it is there
+
+
+def no_check() -> None:
+    """The fence of a caller that nobody can supersede."""
+
+
+def tracking_uri() -> str:
+    """MLFLOW_TRACKING_URI, or the SQLite store below home."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home() / 'mlflow' / 'mlflow.db'}"
+
+
+def registry_uri(uri: str) -> str:
+    """The registry that belongs to the tracking URI: MLFLOW_REGISTRY_URI, or the same."""
+    return os.environ.get("MLFLOW_REGISTRY_URI") or uri
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file of a SQLite tracking URI, None for any other."""
+    prefix = "sqlite:///"
+    return Path(uri[len(prefix) :].split("?")[0]) if uri.startswith(prefix) else None
+
+
+def is_server(uri: str) -> bool:
+    """Whether URI names an MLflow server."""
+    return uri.startswith(("http://", "https://"))
+
+
+def artifact_root(uri: str) -> str | None:
+    """Where new experiments keep their artifacts: beside a SQLite file; None lets a server decide."""
+    database = sqlite_path(uri)
+    return None if database is None else (database.parent / "artifacts").absolute().as_uri()
+
+
+def without_credentials(uri: str) -> str:
+    """URI as it may stand in a message."""
+    scheme, separator, rest = uri.partition("://")
+    return f"{scheme}{separator}{rest.rsplit('@', 1)[-1]}"
+
+
+def import_mlflow() -> None:
+    """Import MLflow with the environment it should see. Raises MissingExtra."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        import mlflow  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name != "mlflow":
+            raise
+        raise MissingExtra("train", "tracking") from error
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+
+
+def ensure_store(uri: str | None = None) -> str:
+    """Make sure that the store at URI can be written; returns URI.
+
+    A SQLite store is created, and brought to this MLflow's schema, under a lock: MLflow fails when two processes do so
+    at once. A server is asked whether it is there.
+
+    Raises:
+        Unavailable: a server does not answer.
+    """
+    uri = uri or tracking_uri()
+    if is_server(uri):
+        _probe(uri)
+    elif (database := sqlite_path(uri)) is not None and not _store_is_current(database):
+        folder("mlflow")
+        database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with file_lock(home() / "locks" / "mlflow-store", holder=f"process {os.getpid()}, creating the MLflow store"):
+            if not _store_is_current(database):
+                _create_store(uri, database)
+    return uri
+
+
+def _schema_marker(database: Path) -> Path:
+    return database.with_suffix(".version")
+
+
+def _store_is_current(database: Path) -> bool:
+    """Whether DATABASE was completed by the MLflow that is installed now."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return database.exists() and _schema_marker(database).read_text(encoding="utf-8") == version("mlflow")
+    except (FileNotFoundError, PackageNotFoundError):
+        return False
+
+
+def _create_store(uri: str, database: Path) -> None:
+    import_mlflow()
+    import mlflow
+    from mlflow.store.db.utils import _upgrade_db, create_sqlalchemy_engine_with_retry
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    with translated(uri):
+        if database.exists():  # an older MLflow's, or half-made by a process that was killed
+            engine = create_sqlalchemy_engine_with_retry(uri)
+            _upgrade_db(engine)
+            engine.dispose()
+        SqlAlchemyStore(uri, artifact_root(uri)).engine.dispose()
+    database.chmod(0o600)
+    _schema_marker(database).write_text(mlflow.__version__, encoding="utf-8")
+
+
+def _probe(uri: str) -> None:
+    import httpx
+
+    try:
+        answer = httpx.get(f"{uri.rstrip('/')}/health", timeout=PROBE_SECONDS, follow_redirects=True)
+    except httpx.HTTPError as error:
+        raise _unavailable(uri, str(error) or type(error).__name__) from error
+    if answer.status_code >= 500:
+        raise _unavailable(uri, f"it answers {answer.status_code}")
+
+
+def _unavailable(uri: str, why: str) -> Unavailable:
+    return Unavailable(
+        f"MLflow at {without_credentials(uri)} cannot be reached: {why}",
+        action="start it, or correct MLFLOW_TRACKING_URI (unset: a store of this machine's own)",
+        code="mlflow-unavailable",
+    )
+
+
+@contextmanager
+def translated(uri: str) -> Iterator[None]:
+    """Turn MLflow's and its transports' errors inside the block into ours."""
+    from mlflow.exceptions import MlflowException
+    from requests import RequestException
+
+    try:
+        yield
+    except HeadraceError:
+        raise
+    except (RequestException, sqlite3.OperationalError) as error:
+        raise _unavailable(uri, str(error)) from error
+    except MlflowException as error:
+        raise _translate(error, uri) from error
+
+
+def _translate(error: Exception, uri: str) -> HeadraceError:
+    code = str(getattr(error, "error_code", ""))
+    text = str(error).splitlines()[0] if str(error) else code
+    down = ("API request to", "Max retries", "timed out", "Connection", "unable to open database file", "is locked")
+    if code in {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "IO_ERROR"} or any(word in text for word in down):
+        return _unavailable(uri, text)
+    if code in {"UNAUTHENTICATED", "PERMISSION_DENIED"}:
+        return InvalidInput(
+            f"MLflow at {without_credentials(uri)} refuses the credentials: {text}",
+            action="check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
+            code="mlflow-refused",
+        )
+    return HeadraceError(f"MLflow: {text}", action=f"look at {without_credentials(uri)}", code="mlflow")
+
+
+@cache
+def _client_for(uri: str, registry: str) -> MlflowClient:
+    import_mlflow()
+    from mlflow import MlflowClient
+
+    with translated(uri):
+        return MlflowClient(tracking_uri=uri, registry_uri=registry)
+
+
+def client(uri: str | None = None) -> MlflowClient:
+    """MLflow's client for URI (default: this machine's), one a process. Raises Unavailable."""
+    found = ensure_store(uri)
+    return _client_for(found, registry_uri(found))
+
+
+def prepare(uri: str | None = None) -> threading.Thread:
+    """Import MLflow and open the store in the background. A failure is met again by whoever needs the store."""
+
+    def work() -> None:
+        try:
+            client(uri).search_experiments(max_results=1)
+        except Exception:
+            logging.getLogger(__name__).debug("preparing MLflow failed", exc_info=True)
+
+    thread = threading.Thread(target=work, name="headrace-prepare-mlflow", daemon=True)
+    thread.start()
+    return thread
+
+
+def lock_path(name: str) -> Path:
+    """The file of a lock between this machine's processes."""
+    return home() / "locks" / name
+
+
+def me() -> str:
+    """This process as a lock's holder."""
+    return f"process {ProcessRef.current().pid}"

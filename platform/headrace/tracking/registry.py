@@ -1,0 +1,363 @@
+"""The model registry: which package is which version of a model, what the gate said of it, and where the aliases point.
+
+A version's tags say all that a deployer needs (`headrace.package_uri`, `headrace.package_sha256`); nothing has to load
+MLflow's copy. Registering is idempotent by name and package: the same package is never two versions.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from headrace.base.errors import InvalidInput
+from headrace.base.locks import file_lock
+from headrace.tracking.connection import Check, client, lock_path, me, no_check, tracking_uri, translated
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+PACKAGE_URI_TAG = "headrace.package_uri"
+PACKAGE_SHA256_TAG = "headrace.package_sha256"
+RUN_ID_TAG = "headrace.run_id"
+GATE_TAG = "headrace.gate"
+CHECKS_TAG = "headrace.gate.checks"
+SPLIT_TAG = "headrace.split_fingerprint"
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,249}")
+ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,99}")
+_VERSION_LIKE = re.compile(r"[vV]\d+")
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One version of a registered model. What a version that Headrace did not register lacks is None."""
+
+    name: str
+    version: str
+    aliases: tuple[str, ...]
+    package_uri: str | None
+    package_sha256: str | None
+    run_id: str | None  # Headrace's
+    mlflow_run_id: str | None
+    model_uri: str | None
+    gate: str | None  # passed | refused
+    gate_checks: tuple[Mapping[str, Any], ...]
+    split_fingerprint: str | None
+    description: str
+    created: float  # seconds since 1970
+
+    @property
+    def ref(self) -> str:
+        """As commands take it: `name/version`."""
+        return f"{self.name}/{self.version}"
+
+    def to_record(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "aliases": list(self.aliases),
+            "package_uri": self.package_uri,
+            "package_sha256": self.package_sha256,
+            "run_id": self.run_id,
+            "mlflow_run_id": self.mlflow_run_id,
+            "model_uri": self.model_uri,
+            "gate": self.gate,
+            "gate_checks": [dict(check) for check in self.gate_checks],
+            "split_fingerprint": self.split_fingerprint,
+            "description": self.description,
+            "created": self.created,
+        }
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a person wrote: a model, and at most one of alias and version. Neither: the newest version."""
+
+    name: str
+    alias: str | None = None
+    version: str | None = None
+
+
+def parse_reference(text: str) -> Reference:
+    """`name`, `name@alias` or `name/3`. Raises InvalidInput."""
+    name, at, alias = text.partition("@")
+    if at:
+        return Reference(check_name(name), alias=check_alias(alias))
+    name, slash, version = text.partition("/")
+    if slash and not (version.isascii() and version.isdigit() and int(version)):
+        raise InvalidInput(
+            f"{text!r} names no model version", action="write NAME, NAME@ALIAS or NAME/VERSION, as digits@champion"
+        )
+    return Reference(check_name(name), version=str(int(version)) if slash else None)
+
+
+def check_name(name: str) -> str:
+    """NAME, if a model may be called so. Raises InvalidInput."""
+    if not NAME.fullmatch(name):
+        raise InvalidInput(
+            f"{name!r} cannot be a model's name", action="use letters, digits, '-', '_' and '.', at most 250 of them"
+        )
+    return name
+
+
+def check_alias(alias: str) -> str:
+    """ALIAS, if an alias may be called so. Raises InvalidInput."""
+    if not ALIAS.fullmatch(alias) or _VERSION_LIKE.fullmatch(alias) or alias.lower() == "latest":
+        raise InvalidInput(
+            f"{alias!r} cannot be an alias",
+            action="use letters, digits, '-' and '_', a letter first; 'latest' and 'v1' are MLflow's own",
+        )
+    return alias
+
+
+def resolve(ref: str, *, uri: str | None = None) -> ModelVersion | None:
+    """The version that REF (`name`, `name@alias`, `name/3`) means, or None. A bare name means the newest version.
+
+    Raises:
+        InvalidInput: REF is no reference.
+        Unavailable: MLflow cannot be reached.
+    """
+    wanted = parse_reference(ref)
+    if wanted.alias is not None:
+        return champion(wanted.name, wanted.alias, uri=uri)
+    versions = list_versions(wanted.name, uri=uri)
+    if wanted.version is None:
+        return versions[0] if versions else None
+    return next((version for version in versions if version.version == wanted.version), None)
+
+
+def champion(name: str, alias: str, *, uri: str | None = None) -> ModelVersion | None:
+    """The version that ALIAS of NAME points to, or None."""
+    uri = uri or tracking_uri()
+    mlflow = client(uri)
+    with translated(uri):
+        aliases = _aliases(mlflow, check_name(name))
+        number = aliases.get(check_alias(alias))
+        return None if number is None else _version(mlflow.get_model_version(name, number), aliases)
+
+
+def list_versions(name: str, *, uri: str | None = None) -> list[ModelVersion]:
+    """Every version of NAME, the newest first; empty for an unknown name."""
+    uri = uri or tracking_uri()
+    mlflow = client(uri)
+    with translated(uri):
+        aliases = _aliases(mlflow, check_name(name))
+        found = [_version(entity, aliases) for entity in _search(mlflow, f"name = '{name}'")]
+    return sorted(found, key=lambda version: int(version.version), reverse=True)
+
+
+def list_models(*, uri: str | None = None) -> list[dict[str, Any]]:
+    """Every registered model: `{"name", "description", "aliases": {alias: version}, "latest"}`, by name."""
+    uri = uri or tracking_uri()
+    mlflow = client(uri)
+    found = []
+    token: str | None = None
+    with translated(uri):
+        while True:
+            page = mlflow.search_registered_models(max_results=100, page_token=token)
+            found += [
+                {
+                    "name": model.name,
+                    "description": model.description or "",
+                    "aliases": {alias: str(version) for alias, version in sorted(model.aliases.items())},
+                    "latest": max((str(v.version) for v in model.latest_versions or ()), key=int, default=None),
+                }
+                for model in page
+            ]
+            token = page.token
+            if not token:
+                return sorted(found, key=lambda model: str(model["name"]))
+
+
+def find_by_package(name: str, sha256: str, *, uri: str | None = None) -> ModelVersion | None:
+    """The version of NAME that is the package SHA256, or None."""
+    uri = uri or tracking_uri()
+    mlflow = client(uri)
+    with translated(uri):
+        return _find_by_package(mlflow, check_name(name), sha256)
+
+
+def register(
+    name: str,
+    *,
+    package_uri: str,
+    package_sha256: str,
+    run_id: str | None = None,
+    mlflow_run_id: str | None = None,
+    model_uri: str | None = None,
+    model_id: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    description: str | None = None,
+    check: Check = no_check,
+    uri: str | None = None,
+) -> ModelVersion:
+    """The version of NAME for a package: the one that has it, or a new one.
+
+    Args:
+        name: the registered model, created if need be.
+        package_uri: where the package lies, for any deployer.
+        package_sha256: its hash; decides whether there is such a version.
+        run_id: the Headrace run that trained it.
+        mlflow_run_id: its MLflow run.
+        model_uri: the logged model (`models:/m-...`); without one the package itself is the source.
+        model_id: the logged model's id.
+        tags: further tags of a new version.
+        description: what a new version says of itself.
+        check: raises Superseded once a newer attempt owns the run.
+        uri: the tracking URI; default: this machine's.
+
+    Raises:
+        Unavailable: MLflow cannot be reached.
+    """
+    uri = uri or tracking_uri()
+    mlflow = client(uri)
+    wanted = {PACKAGE_URI_TAG: package_uri, PACKAGE_SHA256_TAG: package_sha256, RUN_ID_TAG: run_id, **(tags or {})}
+    with translated(uri), file_lock(lock_path(f"registry-{check_name(name)}"), holder=me()):
+        found = _find_by_package(mlflow, name, package_sha256)
+        if found is not None:
+            if found.package_uri != package_uri:  # the same package in another store: where it is now counts
+                check()
+                mlflow.set_model_version_tag(name, found.version, PACKAGE_URI_TAG, package_uri)
+                found = _find_by_package(mlflow, name, package_sha256) or found
+            return found
+        check()
+        _create_model(mlflow, name)
+        made = mlflow.create_model_version(
+            name,
+            source=model_uri or package_uri,
+            run_id=mlflow_run_id,
+            tags={key: str(value) for key, value in wanted.items() if value is not None},
+            description=description,
+            model_id=model_id,
+            await_creation_for=30,
+        )
+        return _version(made, _aliases(mlflow, name))
+
+
+def tag_gate(
+    name: str,
+    version: str,
+    *,
+    passed: bool,
+    checks: Sequence[Mapping[str, Any]],
+    split_fingerprint: str | None = None,
+    check: Check = no_check,
+    uri: str | None = None,
+) -> None:
+    """Write what the gate said of a version: `headrace.gate` (passed | refused), its checks and the split judged on."""
+    tags = {
+        GATE_TAG: "passed" if passed else "refused",
+        CHECKS_TAG: json.dumps([dict(item) for item in checks], ensure_ascii=False),
+        SPLIT_TAG: split_fingerprint,
+    }
+    set_version_tags(name, version, tags, check=check, uri=uri)
+
+
+def set_version_tags(
+    name: str,
+    version: str,
+    tags: Mapping[str, str | None],
+    *,
+    check: Check = no_check,
+    uri: str | None = None,
+) -> None:
+    """Set tags of a version; None values are left out."""
+    uri = uri or tracking_uri()
+    mlflow = client(uri)
+    with translated(uri):
+        check()
+        for key, value in tags.items():
+            if value is not None:
+                mlflow.set_model_version_tag(check_name(name), version, key, value)
+
+
+def set_alias(name: str, alias: str, version: str, *, check: Check = no_check, uri: str | None = None) -> None:
+    """Point ALIAS of NAME to VERSION. Callers that decide by where it points hold the alias's lock meanwhile."""
+    uri = uri or tracking_uri()
+    mlflow = client(uri)
+    with translated(uri):
+        check()
+        mlflow.set_registered_model_alias(check_name(name), check_alias(alias), version)
+
+
+def delete_alias(name: str, alias: str, *, uri: str | None = None) -> None:
+    """Take ALIAS of NAME away, if it is there."""
+    uri = uri or tracking_uri()
+    mlflow = client(uri)
+    with translated(uri):
+        if alias in _aliases(mlflow, check_name(name)):
+            mlflow.delete_registered_model_alias(name, check_alias(alias))
+
+
+def _create_model(mlflow: MlflowClient, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        mlflow.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _aliases(mlflow: MlflowClient, name: str) -> dict[str, str]:
+    """The aliases of NAME and the versions they point to; empty for an unknown name."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return {alias: str(version) for alias, version in mlflow.get_registered_model(name).aliases.items()}
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return {}
+        raise
+
+
+def _search(mlflow: MlflowClient, query: str) -> Iterable[Any]:
+    token: str | None = None
+    while True:
+        page = mlflow.search_model_versions(query, max_results=1000, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _find_by_package(mlflow: MlflowClient, name: str, sha256: str) -> ModelVersion | None:
+    if not re.fullmatch(r"[0-9a-f]{64}", sha256):
+        raise InvalidInput(f"{sha256!r} is no package hash", action="use the sha256 that write_package returned")
+    found = list(_search(mlflow, f"name = '{name}' and tags.`{PACKAGE_SHA256_TAG}` = '{sha256}'"))
+    if not found:
+        return None
+    return _version(min(found, key=lambda entity: int(entity.version)), _aliases(mlflow, name))
+
+
+def _version(entity: Any, aliases: Mapping[str, str]) -> ModelVersion:
+    tags: Mapping[str, str] = entity.tags or {}
+    number = str(entity.version)
+    return ModelVersion(
+        name=entity.name,
+        version=number,
+        aliases=tuple(sorted(alias for alias, version in aliases.items() if version == number)),
+        package_uri=tags.get(PACKAGE_URI_TAG),
+        package_sha256=tags.get(PACKAGE_SHA256_TAG),
+        run_id=tags.get(RUN_ID_TAG),
+        mlflow_run_id=entity.run_id or None,
+        model_uri=entity.source or None,
+        gate=tags.get(GATE_TAG),
+        gate_checks=_checks(tags.get(CHECKS_TAG)),
+        split_fingerprint=tags.get(SPLIT_TAG),
+        description=entity.description or "",
+        created=(entity.creation_timestamp or time.time() * 1000) / 1000,
+    )
+
+
+def _checks(text: str | None) -> tuple[Mapping[str, Any], ...]:
+    try:
+        found = json.loads(text or "[]")
+    except ValueError:
+        return ()
+    return tuple(item for item in found if isinstance(item, dict)) if isinstance(found, list) else ()

@@ -1,0 +1,166 @@
+"""Epoch metrics from the training controller to MLflow, without making training wait.
+
+The controller must hear from its workers ten times a second, and importing MLflow takes seconds. So a thread does it, and
+what is reported meanwhile waits in a queue. A step that MLflow already has is skipped: a restarted training reports its
+last epochs again.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from headrace.base import events
+from headrace.base.errors import HeadraceError, Superseded, Unavailable
+from headrace.tracking import facts
+from headrace.tracking.connection import Check, client, no_check, translated
+
+RETRY_SECONDS = (0.5, 1, 2, 5, 10, 30)  # between attempts while MLflow cannot be reached; the last one repeats
+
+
+@dataclass(frozen=True)
+class _Points:
+    step: int
+    metrics: Mapping[str, float]
+    timestamp_ms: int
+
+
+class Reporter:
+    """Writes per-epoch metrics of one MLflow run from a thread of its own.
+
+    Args:
+        tracking_uri: where the run lives.
+        mlflow_run_id: the run.
+        check: raises Superseded once a newer attempt owns the run; nothing is written after that.
+    """
+
+    def __init__(self, tracking_uri: str, mlflow_run_id: str, *, check: Check = no_check) -> None:
+        self._uri = tracking_uri
+        self._run_id = mlflow_run_id
+        self._check = check
+        self._queue: queue.SimpleQueue[_Points | None] = queue.SimpleQueue()
+        self._pending = 0
+        self._changed = threading.Condition()
+        self._closing = threading.Event()
+        self._error: HeadraceError | None = None
+        self._steps: dict[str, set[int]] = {}
+        self._thread = threading.Thread(target=self._work, name="headrace-reporter", daemon=True)
+        self._thread.start()
+
+    def log_epoch(self, step: int, metrics: Mapping[str, Any], timestamp: float | None = None) -> None:
+        """Take METRICS of epoch STEP for writing; returns at once and never raises.
+
+        TIMESTAMP is in seconds since 1970, default now.
+        """
+        points = _Points(step, facts.finite(metrics), int((timestamp or time.time()) * 1000))
+        with self._changed:
+            self._pending += 1
+        self._queue.put(points)
+
+    def flush(self, timeout_seconds: float = 60.0) -> None:
+        """Wait until all that was taken is written.
+
+        Raises:
+            Superseded: a newer attempt owns the run; the rest is not written.
+            Unavailable: MLflow could not be reached in time.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: not self._pending or self._fatal(), timeout_seconds)
+            if self._fatal() and self._error is not None:
+                raise self._error
+            if self._pending:
+                raise self._error or Unavailable(
+                    f"MLflow did not take the metrics of {self._pending} epochs within {timeout_seconds:.0f} s",
+                    action="look at MLflow; the metrics are in the run's log as well",
+                )
+
+    def close(self, timeout_seconds: float = 60.0) -> None:
+        """`flush`, and end the thread. Raises what `flush` raises."""
+        try:
+            self.flush(timeout_seconds)
+        finally:
+            self._closing.set()
+            self._queue.put(None)
+            self._thread.join(1.0)
+
+    def _fatal(self) -> bool:
+        return self._error is not None and not isinstance(self._error, Unavailable)
+
+    # the thread
+
+    def _work(self) -> None:
+        waiting: list[_Points] = []
+        failures = 0
+        self._open()
+        while not self._closing.is_set() and not self._fatal():
+            waiting += self._take(block=not waiting)
+            if not waiting:
+                continue
+            error = self._attempt(waiting)
+            with self._changed:
+                self._error = error
+                if error is None:
+                    self._pending -= len(waiting)
+                    waiting, failures = [], 0
+                self._changed.notify_all()
+            if error is not None:
+                if failures == 0:
+                    events.emit("message", step="train", text=f"metrics wait: {error.message}")
+                self._closing.wait(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
+                failures += 1
+
+    def _open(self) -> None:
+        """Do what costs seconds before there is anything to write."""
+        try:
+            client(self._uri)
+        except HeadraceError as error:  # met again, and told, when there is something to write
+            self._error = error if not isinstance(error, Unavailable) else None
+        except Exception as error:
+            self._error = HeadraceError(f"MLflow: {error}", action="see the log", code="mlflow")
+
+    def _take(self, *, block: bool) -> list[_Points]:
+        taken: list[_Points] = []
+        try:
+            while True:
+                item = self._queue.get(block=block and not taken)
+                if item is not None:
+                    taken.append(item)
+                elif self._closing.is_set():
+                    return taken
+        except queue.Empty:
+            return taken
+
+    def _attempt(self, waiting: list[_Points]) -> HeadraceError | None:
+        try:
+            self._check()
+            self._write(waiting)
+        except Superseded as error:
+            return error
+        except HeadraceError as error:
+            return error
+        except Exception as error:
+            return HeadraceError(f"MLflow: {type(error).__name__}: {error}", action="see the log", code="mlflow")
+        return None
+
+    def _write(self, waiting: list[_Points]) -> None:
+        from mlflow.entities import Metric
+
+        from headrace.tracking.runs import logged_steps
+
+        mlflow = client(self._uri)
+        with translated(self._uri):
+            for key in {key for points in waiting for key in points.metrics} - self._steps.keys():
+                self._steps[key] = logged_steps(mlflow, self._run_id, key)
+            new: dict[tuple[str, int], Metric] = {}
+            for points in waiting:
+                for key, value in points.metrics.items():
+                    if points.step not in self._steps[key]:
+                        new.setdefault((key, points.step), Metric(key, value, points.timestamp_ms, points.step))
+            for batch in facts.batches(list(new.values()), facts.METRICS_PER_BATCH):
+                mlflow.log_batch(self._run_id, metrics=batch)
+                for metric in batch:
+                    self._steps[metric.key].add(metric.step)
