@@ -1,0 +1,217 @@
+"""Pydantic's errors in a person's words: where, what was given, what is allowed, what to do.
+
+What is allowed is read from the JSON Schema of the very type that refused, so that it cannot say anything else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from headrace.base.ids import slug
+from headrace.spec.fold import Folded
+from headrace.spec.gate import GRAMMAR, CheckInvalid
+from headrace.spec.model import ALIAS_PATTERN, LABEL_PATTERN
+from headrace.spec.yaml_reader import Path
+from headrace_models.catalog import listed, nearest
+
+_PATTERNS = {
+    LABEL_PATTERN: "small letters, digits and `-`, a letter first, at most 63",
+    ALIAS_PATTERN: "letters, digits, `_` and `-`, but not `latest` or `v1`",
+}
+_KINDS = {
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "a text",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a mapping",
+    "null": "null",
+}
+_ACTIONS = {
+    "greater_than": "write a larger one",
+    "greater_than_equal": "write a larger one",
+    "less_than": "write a smaller one",
+    "less_than_equal": "write a smaller one",
+    "string_too_short": "write something, or leave the key out",
+    "too_short": "add an item, or leave the key out",
+    "finite_number": "write a finite number",
+}
+_ALSO = {"tasks": ("task",), "losses": ("loss",)}  # keys people may write instead
+
+
+def shown(value: Any) -> str:
+    """VALUE as it is quoted in a finding: short, on one line."""
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):
+        text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def instead(name: str, names: Iterable[str], otherwise: str) -> str:
+    """What to do about an unknown NAME."""
+    near = nearest(name, names)
+    return f"write `{near[0]}`" if near else otherwise
+
+
+def report_unknown(folded: Folded, path: Path, what: str, name: str, names: Sequence[str]) -> None:
+    """Add the finding of a NAME that the catalog does not have."""
+    allowed = listed(name, names)
+    folded.report(path, f"no {what} {shown(name)}", allowed, instead(name, names, f"take one of these {what} names"))
+
+
+def report_errors(
+    folded: Folded,
+    error: ValidationError,
+    model: type[BaseModel],
+    path: Path = (),
+    also: Sequence[str] = (),
+) -> None:
+    """Add a finding for each error of ERROR, which MODEL raised for what lies at PATH.
+
+    ALSO names keys that may stand beside MODEL's own at its top (those of the thing whose arguments these are).
+    """
+    schema = _schema(model)
+    for detail in error.errors(include_url=False):
+        node, location = _walk(schema, detail["loc"])
+        if detail["type"] == "extra_forbidden":
+            _report_extra(folded, (*path, *detail["loc"]), node, detail, also if len(detail["loc"]) == 1 else ())
+        else:
+            _report_value(folded, (*path, *location), node, detail)
+
+
+def _report_extra(
+    folded: Folded, path: Path, node: Mapping[str, Any], detail: ErrorDetails, also: Sequence[str]
+) -> None:
+    name = str(path[-1])
+    names = [*node.get("properties", {}), *also]
+    names = [spelling for key in names for spelling in (*_ALSO.get(key, ()), key)]
+    allowed = listed(name, names) or "nothing"
+    folded.report(path, f"unknown key, with {shown(detail['input'])}", allowed, instead(name, names, "remove it"))
+
+
+def _report_value(folded: Folded, path: Path, node: Mapping[str, Any], detail: ErrorDetails) -> None:
+    value = detail["input"]
+    allowed = allowed_by(node)
+    if detail["type"] == "missing":
+        folded.report(path, "missing", allowed, f"add `{path[-1]}`")
+        return
+    choices = node.get("enum")
+    if choices and isinstance(value, str):
+        texts = [str(choice) for choice in choices]
+        folded.report(path, shown(value), listed(value, texts), instead(value, texts, "take one of these"))
+        return
+    cause = detail.get("ctx", {}).get("error")
+    if detail["type"] == "value_error" and cause is not None:
+        if isinstance(cause, CheckInvalid):
+            folded.report(path, shown(value), GRAMMAR, cause.action)
+        else:  # other validators say one sentence
+            folded.report(path, shown(value), allowed, str(cause))
+        return
+    folded.report(path, shown(value), allowed, _action(detail["type"], value, node))
+
+
+def _action(kind: str, value: Any, node: Mapping[str, Any]) -> str:
+    types = {node.get("type")} | {branch.get("type") for branch in node.get("anyOf", ())}
+    if "boolean" in types and isinstance(value, str):
+        return "write true or false"
+    if types & {"integer", "number"} and isinstance(value, str):
+        return "write the number without quotes" if _is_numeric(value) else "write a number"
+    if types == {"string"} and not isinstance(value, (str, dict, list)) and value is not None:
+        return f'put it in quotes: "{value}"'
+    if "array" in types and not isinstance(value, list):
+        return f"write a list: [{value if isinstance(value, str) else shown(value)}]"
+    if types == {"object"}:
+        return "write `key: value` lines below it"
+    if node.get("pattern") == LABEL_PATTERN:
+        return f"write `{slug(value, 63)}`"
+    return _ACTIONS.get(kind, "write a value that is allowed")
+
+
+def _is_numeric(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def allowed_by(node: Mapping[str, Any]) -> str:
+    """What a JSON Schema allows, in words."""
+    if branches := node.get("anyOf"):
+        words = [allowed_by(branch) for branch in branches if branch.get("type") != "null"]
+        return " or ".join(dict.fromkeys(word for word in words if word))
+    if "enum" in node:
+        return ", ".join(str(choice) for choice in node["enum"])
+    if "const" in node:
+        return str(node["const"])
+    kind = node.get("type", "")
+    if kind == "object":
+        names = [spelling for key in node.get("properties", {}) for spelling in _ALSO.get(key, (key,))]
+        return f"a mapping with {', '.join(names)}" if names else "a mapping"
+    if node.get("pattern") in _PATTERNS:
+        return _PATTERNS[node["pattern"]]
+    if kind == "array" and (items := allowed_by(node.get("items", {}))):
+        return f"a list, of each item: {items}"
+    return f"{_KINDS.get(kind, '')}{_range(node)}"
+
+
+def _range(node: Mapping[str, Any]) -> str:
+    low, high = node.get("minimum"), node.get("maximum")
+    if low is not None and high is not None:
+        return f" from {low:g} to {high:g}"
+    bounds = [
+        f"{word} {node[key]:g}"
+        for key, word in (
+            ("minimum", "of at least"),
+            ("exclusiveMinimum", "above"),
+            ("exclusiveMaximum", "below"),
+            ("maximum", "of at most"),
+        )
+        if key in node
+    ]
+    return f" {' and '.join(bounds)}" if bounds else ""
+
+
+@cache
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema(by_alias=True)
+
+
+def _walk(schema: Mapping[str, Any], location: Sequence[str | int]) -> tuple[Mapping[str, Any], Path]:
+    """The schema at LOCATION and the part of LOCATION that it knows: pydantic adds names of union members and the like."""
+    node = _resolved(schema, schema)
+    path: Path = ()
+    for part in location:
+        inner = next((found for branch in _branches(node, schema) if (found := _step(branch, part)) is not None), None)
+        if inner is None:
+            break
+        node = _resolved(inner, schema)
+        path = (*path, part)
+    return node if "anyOf" not in node else {**node, "anyOf": _branches(node, schema)}, path
+
+
+def _branches(node: Mapping[str, Any], schema: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [_resolved(branch, schema) for branch in node.get("anyOf", (node,))]
+
+
+def _step(node: Mapping[str, Any], part: str | int) -> Mapping[str, Any] | None:
+    if isinstance(part, int):
+        prefixed: list[Mapping[str, Any]] = node.get("prefixItems", [])
+        found = prefixed[part] if part < len(prefixed) else node.get("items")
+    else:
+        found = node.get("properties", {}).get(part)
+    return found if isinstance(found, Mapping) else None
+
+
+def _resolved(node: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    while "$ref" in node:
+        name = node["$ref"].rsplit("/", 1)[-1]
+        node = schema["$defs"][name]
+    return node
