@@ -1,0 +1,36 @@
+"""A model on disk: written, read, proved, loaded. Importing this package imports no torch; what needs it loads late."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from headrace_models.package.code import check_code, import_code, pack_code, unpack_code
+from headrace_models.package.manifest import PackageManifest, read_package, verify_files
+
+if TYPE_CHECKING:
+    from headrace_models.package.build import build_model
+    from headrace_models.package.load import LoadedModel, load_package
+    from headrace_models.package.write import write_package
+
+_LATE = {"build_model": "build", "LoadedModel": "load", "load_package": "load", "write_package": "write"}
+
+__all__ = [
+    "LoadedModel",
+    "PackageManifest",
+    "build_model",
+    "check_code",
+    "import_code",
+    "load_package",
+    "pack_code",
+    "read_package",
+    "unpack_code",
+    "verify_files",
+    "write_package",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LATE[name]}"), name)

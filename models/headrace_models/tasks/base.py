@@ -79,6 +79,7 @@ class TensorSpec:
     name: str
     datatype: str  # BYTES, FP32, INT64, UINT8, ...
     shape: tuple[int, ...]
+    content: str = ""  # what BYTES hold: "image" (an encoded picture), "text" (UTF-8)
 
     def to_record(self) -> dict[str, Any]:
         """As V2 metadata has it."""
@@ -96,6 +97,31 @@ class Signature:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     alternatives: tuple[tuple[TensorSpec, ...], ...] = ()
+
+    def to_record(self) -> dict[str, Any]:
+        """As it stands in a package's headrace.json."""
+
+        def listed(specs: Iterable[TensorSpec]) -> list[dict[str, Any]]:
+            return [{**spec.to_record(), "content": spec.content} for spec in specs]
+
+        return {
+            "inputs": listed(self.inputs),
+            "outputs": listed(self.outputs),
+            "alternatives": [listed(specs) for specs in self.alternatives],
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Signature:
+        """The inverse of `to_record`."""
+
+        def specs(items: Iterable[Mapping[str, Any]]) -> tuple[TensorSpec, ...]:
+            return tuple(TensorSpec(i["name"], i["datatype"], tuple(i["shape"]), i.get("content") or "") for i in items)
+
+        return cls(
+            specs(record["inputs"]),
+            specs(record["outputs"]),
+            tuple(specs(items) for items in record.get("alternatives") or ()),
+        )
 
 
 class Metrics(ABC):
@@ -150,6 +176,10 @@ class Task(ABC):
     @abstractmethod
     def model_facts(self) -> dict[str, Any]:
         """What a network must know of this task: num_classes, in_channels, image_size, in_features, ..."""
+
+    def loss_facts(self) -> dict[str, Any]:
+        """What a loss may ask of this task: classes and how many training samples each has, where there are classes."""
+        return {}
 
     # samples to batches
 
