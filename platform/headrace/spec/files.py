@@ -1,4 +1,4 @@
-"""What a spec points at: its data, its own code, its first weights. Paths become absolute, and what is missing is named.
+"""What a spec points at: its data, its own code, its first weights. Paths become absolute; what is missing is named.
 
 Nothing here imports a user's code: a class is looked for in the syntax tree.
 """
@@ -6,7 +6,6 @@ Nothing here imports a user's code: a class is looked for in the syntax tree.
 from __future__ import annotations
 
 import ast
-import glob
 import os
 import re
 from collections.abc import Sequence
@@ -40,7 +39,8 @@ def resolve(folded: Folded, folder: FilePath, target: str) -> None:
 
 
 def _absolute(path: str, folder: FilePath) -> FilePath:
-    return FilePath(os.path.abspath(folder / FilePath(path.removeprefix("file://")).expanduser()))
+    # not resolve(): a link to the data of today must stay a link
+    return FilePath(os.path.abspath(folder / FilePath(path.removeprefix("file://")).expanduser()))  # noqa: PTH100
 
 
 def _source(folded: Folded, source: str, folder: FilePath, target: str) -> str:
@@ -54,7 +54,7 @@ def _source(folded: Folded, source: str, folder: FilePath, target: str) -> str:
         _protocol(folded, source)
         return source
     absolute = _absolute(source, folder)
-    if not absolute.exists() and not glob.glob(str(absolute)):
+    if not absolute.exists():
         _missing(folded, path, source, absolute, "a file or folder that exists, or a URL")
     elif target != "local":
         folded.report(
@@ -67,7 +67,7 @@ def _source(folded: Folded, source: str, folder: FilePath, target: str) -> str:
 
 
 def _protocol(folded: Folded, source: str) -> None:
-    import fsspec.registry  # noqa: PLC0415 - only URLs need it, and it is slow to import
+    import fsspec.registry  # only URLs need it, and it is slow to import
 
     known = sorted({*fsspec.registry.known_implementations, *fsspec.registry.registry})
     for protocol in re.split("::", source.split("://", 1)[0]):

@@ -129,6 +129,8 @@ def _action(kind: str, value: Any, node: Mapping[str, Any]) -> str:
         return f"write a list: [{value if isinstance(value, str) else shown(value)}]"
     if types == {"object"}:
         return "write `key: value` lines below it"
+    if "const" in node:
+        return f"write {node['const']}"
     if node.get("pattern") == LABEL_PATTERN:
         return f"write `{slug(value, 63)}`"
     return _ACTIONS.get(kind, "write a value that is allowed")
@@ -185,7 +187,7 @@ def _schema(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _walk(schema: Mapping[str, Any], location: Sequence[str | int]) -> tuple[Mapping[str, Any], Path]:
-    """The schema at LOCATION and the part of LOCATION that it knows: pydantic adds names of union members and the like."""
+    """The schema at LOCATION and the part of LOCATION that it knows (pydantic adds names of union members)."""
     node = _resolved(schema, schema)
     path: Path = ()
     for part in location:

@@ -78,7 +78,7 @@ def _one_or_many(folded: Folded, part: dict[str, Any], path: Path, one: str, man
         return
     single = part.pop(one)
     if many in part:
-        folded.report((*path, one), f"both `{one}` and `{many}`", f"one of them", f"move it into `{many}`")
+        folded.report((*path, one), f"both `{one}` and `{many}`", "one of them", f"move it into `{many}`")
         return
     if single is not None:
         part[many] = single if isinstance(single, list) else [single]

@@ -54,11 +54,9 @@ def _read(path: FilePath) -> Document:
             return _hopeless(str(path), f"{len(data):,} bytes long", "a spec of some lines")
         return read_yaml(data.decode("utf-8-sig"))
     except FileNotFoundError:
-        return _hopeless(
-            str(path), "no such file", "a spec", "correct the path, or let `headrace init FOLDER` write one"
-        )
+        return _hopeless(str(path), "no such file", "a spec", "correct the path, or write one: headrace init FOLDER")
     except IsADirectoryError:
-        return _hopeless(str(path), "a folder", "a spec", f"let `headrace init {path}` write one for it")
+        return _hopeless(str(path), "a folder", "a spec", f"write one for it: headrace init {path}")
     except UnicodeDecodeError:
         return _hopeless(str(path), "not a text", "a spec in YAML")
     except OSError as error:
@@ -88,7 +86,7 @@ def _plain(value: Any) -> Any:
 def _judged(document: Document, overrides: tuple[str, ...], folder: FilePath, name: str, target: str) -> RunSpec:
     value = document.value
     if value is None and not document.findings:
-        document = _hopeless(name, "empty", "a spec", "let `headrace init FOLDER` write one")
+        document = _hopeless(name, "empty", "a spec", "write one: headrace init FOLDER")
     elif value is not None and not isinstance(value, dict):
         document = _hopeless(name, "not `key: value` lines", "a mapping", "begin with `name: ...`")
     if not isinstance(document.value, dict):

@@ -96,7 +96,7 @@ class Data(Part):
     time: Text | None = Field(default=None, description="Column by which the `time` strategy orders samples.")
     max_corrupt: Share = Field(
         default=0.01,
-        description="Share of unreadable samples that is left out and named; above it the run is refused. Default 0.01.",
+        description="Share of unreadable samples that is left out and named; above it: refused. Default 0.01.",
     )
     split: Split = Field(default=Split(), description="How samples are dealt out. Default 70 : 15 : 15, at random.")
 

@@ -13,13 +13,13 @@ from headrace.base.errors import Finding
 from headrace.spec.yaml_reader import Path, parse_value, written
 
 _KEY = re.compile(r"[A-Za-z_][\w-]*(?:\.[A-Za-z_][\w-]*|\.\d+|\[\d+\])*")
-_TWINS = {
+_TWINS: dict[Path, Path] = {
     ("task",): ("tasks",),
     ("tasks",): ("task",),
     ("train", "loss"): ("train", "losses"),
     ("train", "losses"): ("train", "loss"),
 }
-_BARE = {  # what a bare value at such a path stands for, so that one of its keys can be set
+_BARE: dict[Path, str] = {  # what a bare value at such a path stands for, so that one of its keys can be set
     ("task",): "name",
     ("model",): "name",
     ("train", "optimizer"): "name",
@@ -60,7 +60,7 @@ def apply(document: dict[str, Any], overrides: Iterable[str]) -> tuple[list[Path
 
 def _put(document: dict[str, Any], path: Path, value: Any) -> str | None:
     """Set one value; what stands in the way, if anything does."""
-    twin = _TWINS.get(path)  # type: ignore[call-overload]
+    twin = _TWINS.get(path)
     at: Any = document
     for depth, part in enumerate(path):
         last = depth == len(path) - 1
@@ -90,7 +90,7 @@ def _opened(value: Any, path: Path) -> Any:
     if path == ("train", "workers") and isinstance(value, int):
         return {"min": value, "max": value}
     if isinstance(value, str) and path in _BARE:
-        return {_BARE[path]: value}  # type: ignore[index]
+        return {_BARE[path]: value}
     if isinstance(value, dict):
         return dict(value)
     return list(value) if isinstance(value, list) else value
