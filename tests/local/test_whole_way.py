@@ -1,4 +1,4 @@
-"""The whole way with the commands a stranger types: a folder nobody prepared, own code that is deleted, a gate that refuses.
+"""The whole way with the commands a stranger types: a folder nobody prepared, own code that is deleted.
 
 One Ray head serves all tests of the tier; each test has names of its own.
 """
@@ -167,15 +167,20 @@ class Net(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return self.head(self.features(image).flatten(1))
 """
+OWN_BLOCKS = """\
+from torch import nn
+
+
+def block(inputs: int, outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU())
+"""
 
 
 def test_own_code_goes_the_whole_way_and_serves_after_its_folder_is_gone(headrace_home: Path, tmp_path: Path) -> None:
     source = tmp_path / "src"
     source.mkdir()
     (source / "my_model.py").write_text(OWN_CODE)
-    (source / "blocks.py").write_text(
-        "from torch import nn\n\n\ndef block(i, o):\n    return nn.Sequential(nn.Conv2d(i, o, 3, padding=1), nn.ReLU())\n"
-    )
+    (source / "blocks.py").write_text(OWN_BLOCKS)
     (tmp_path / "own.yaml").write_text(OWN_SPEC)
     result = headrace("run", "own.yaml", "--json", cwd=tmp_path)
     assert result["state"] == "succeeded"
