@@ -50,6 +50,7 @@ class TaskCard(Card):
     losses: tuple[str, ...] = ()  # the first is the default
     formats: tuple[str, ...] = ()  # data formats it can read
     default_model: str = ""  # what `headrace init` proposes
+    label_kind: Literal["class", "number"] = "class"  # what the label is; splitting reads it so
 
     @property
     def primary_metric(self) -> str:

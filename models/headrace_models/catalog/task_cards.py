@@ -80,5 +80,6 @@ TASKS = (
         losses=("mse", "l2", "l1", "smooth-l1", "huber"),
         formats=("csv", "parquet"),
         default_model="mlp",
+        label_kind="number",
     ),
 )
