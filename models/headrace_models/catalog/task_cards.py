@@ -34,8 +34,8 @@ class ImageClassificationArguments(Arguments):
     )
     augment: Literal["none", "shift", "flip", "crop-flip"] = Field(
         "none",
-        description="Random variation of training pictures. shift: moved by up to an eighth of the size; flip: mirrored "
-        "left-right; crop-flip: both (He et al. 2015, section 4.2). Digits and text must not be mirrored.",
+        description="Random variation of training pictures. shift: moved by up to an eighth of the size; flip: "
+        "mirrored left-right; crop-flip: both (He et al. 2015, section 4.2). Digits and text must not be mirrored.",
     )
 
 

@@ -15,6 +15,7 @@ import ast
 import builtins
 import hashlib
 import importlib
+import importlib.util
 import io
 import os
 import sys
@@ -134,8 +135,8 @@ class _Tree:
 
         def folder_import(
             name: str,
-            globals: Mapping[str, Any] | None = None,
-            locals: Mapping[str, Any] | None = None,
+            globals: Mapping[str, Any] | None = None,  # noqa: A002  (the interpreter's own names)
+            locals: Mapping[str, Any] | None = None,  # noqa: A002
             fromlist: Sequence[str] | None = (),
             level: int = 0,
         ) -> ModuleType:
@@ -174,7 +175,7 @@ class _CodeLoader(ExecutionLoader):
         assert code is not None
         # Functions look names up in their module's own `__builtins__`, so imports inside them come here too.
         module.__dict__["__builtins__"] = {**vars(builtins), "__import__": self._tree.import_function()}
-        exec(code, module.__dict__)
+        exec(code, module.__dict__)  # noqa: S102  (running the user's module is what a loader is for)
 
 
 class _CodeFinder(MetaPathFinder):

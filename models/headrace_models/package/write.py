@@ -1,4 +1,4 @@
-"""Writing a package. Nothing in it is a pickle: weights are safetensors, the rest is JSON and the user's own sources."""
+"""Writing a package. Nothing in it is a pickle: weights are safetensors, the rest JSON and the user's own sources."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def write_package(
     target.mkdir(parents=True, exist_ok=True)
     weights, tied = untied_state(model)
     save_file(weights, target / WEIGHTS)
-    os.chmod(target / WEIGHTS, 0o644)
+    (target / WEIGHTS).chmod(0o644)
     write_json(target / EXAMPLE, arrays.to_record(example))
     names = [WEIGHTS, EXAMPLE]
     code_sha256 = None
