@@ -1,0 +1,122 @@
+"""What people and programs are told of a run: the one JSON record of the command line, made of what its files say.
+
+Everything is read from files that outlive their writers: the steps' words in the store, the events, the runner's last
+act. So the record is right while the run goes on, after it ended, and after anything of it was killed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from headrace.base import events
+from headrace.base.errors import Cancelled, GateRefused, HeadraceError
+from headrace.store import Store
+from headrace.store.step_files import STEPS, read_note, read_result
+
+SCHEMA_VERSION = 1
+
+
+def read_events(path: Path) -> Iterator[Mapping[str, Any]]:
+    """The events of a run so far, oldest first."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            for line in file:
+                event = events.parse(line)
+                if event is not None:
+                    yield event
+    except FileNotFoundError:
+        return
+
+
+def step_states(path: Path, absent: frozenset[str]) -> list[dict[str, Any]]:
+    """`{"name", "state", "seconds"}` of each step in the newest attempt; steps that the spec has not are skipped."""
+    found = {name: {"name": name, "state": "skipped" if name in absent else "pending", "seconds": None} for name in STEPS}
+    for event in read_events(path):
+        if event["type"] == "attempt":
+            for name, step in found.items():
+                step.update(state="skipped" if name in absent else "pending", seconds=None)
+        elif event["type"] == "step" and event.get("step") in found:
+            found[event["step"]].update(state=event.get("state"), seconds=event.get("seconds"))
+    return list(found.values())
+
+
+def absent_steps(spec: Mapping[str, Any]) -> frozenset[str]:
+    """The steps that a run of the canonical SPEC does not have."""
+    absent = set()
+    if not spec["gate"] and spec["register"] is None:
+        absent.add("register")
+    if spec["deploy"] is None:
+        absent.add("deploy")
+    return frozenset(absent)
+
+
+def build_record(
+    run_id: str,
+    spec: Mapping[str, Any],
+    events_path: Path,
+    store: Store,
+    *,
+    state: str,
+    error: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The record of a run in STATE; ERROR is an error's own record with `step` and `log` beside."""
+    attempt = store.current_attempt(run_id) or "0.1"
+    results = {step: read_result(store, run_id, step, attempt) or {} for step in STEPS}
+    gate = results["register"].get("gate") or _gate_of(store, run_id, attempt)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": run_id,
+        "state": state,
+        "steps": _settled(step_states(events_path, absent_steps(spec)), state),
+        "mlflow": results["train"].get("mlflow") or read_note(store, run_id, "mlflow"),
+        "model": _model(results, spec),
+        "metrics": results["train"].get("metrics"),
+        "gate": gate,
+        "endpoint": results["deploy"].get("endpoint"),
+        "error": None if error is None else {k: error.get(k) for k in ("code", "step", "message", "action", "log")},
+        "findings": list((error or {}).get("findings") or ()) or None,
+    }
+
+
+def _gate_of(store: Store, run_id: str, attempt: str) -> Any:
+    note = read_note(store, run_id, "gate")
+    return None if note is None or note.get("attempt") != attempt else note["gate"]
+
+
+def _model(results: Mapping[str, Mapping[str, Any]], spec: Mapping[str, Any]) -> Any:
+    for step in ("deploy", "register"):
+        if results[step].get("model"):
+            return results[step]["model"]
+    if results["train"].get("package_uri"):
+        uri = results["train"].get("model_uri") or results["train"]["package_uri"]
+        return {"name": None, "version": None, "alias": None, "uri": uri}
+    return None
+
+
+def _settled(steps: list[dict[str, Any]], state: str) -> list[dict[str, Any]]:
+    """Steps as they stand in STATE: in a run that has ended nothing runs, and what a refusal cut off is skipped."""
+    for step in steps:
+        if state in {"failed", "cancelled", "refused"} and step["state"] == "running":
+            step["state"] = "failed"
+        if state == "refused" and step["state"] == "pending":
+            step["state"] = "skipped"
+    return steps
+
+
+def state_of(error: HeadraceError | None) -> str:
+    """The state of a run that ended with ERROR."""
+    if error is None:
+        return "succeeded"
+    if isinstance(error, GateRefused):
+        return "refused"
+    return "cancelled" if isinstance(error, Cancelled) else "failed"
+
+
+def error_entry(error: HeadraceError, step: str | None, log: Path) -> dict[str, Any]:
+    """ERROR as the record has it; the log is the run's own where the error names no better one."""
+    record = error.to_record()
+    return {**record, "step": step, "log": record["log"] or str(log)}
+
+
