@@ -67,9 +67,9 @@ def _source(folded: Folded, source: str, folder: FilePath, target: str) -> str:
 
 
 def _protocol(folded: Folded, source: str) -> None:
-    import fsspec.registry  # only URLs need it, and it is slow to import
+    from fsspec import available_protocols  # only URLs need it, and it is slow to import
 
-    known = sorted({*fsspec.registry.known_implementations, *fsspec.registry.registry})
+    known = available_protocols()
     for protocol in re.split("::", source.split("://", 1)[0]):
         if protocol not in known:
             allowed = "s3, gs, https, and what else fsspec knows"

@@ -78,7 +78,8 @@ def report_errors(
     ALSO names keys that may stand beside MODEL's own at its top (those of the thing whose arguments these are).
     """
     schema = _schema(model)
-    for detail in error.errors(include_url=False):
+    # of a union's errors the first is told: that of a type says more than that of a fixed word
+    for detail in sorted(error.errors(include_url=False), key=lambda detail: detail["type"] == "literal_error"):
         node, location = _walk(schema, detail["loc"])
         if detail["type"] == "extra_forbidden":
             _report_extra(folded, (*path, *detail["loc"]), node, detail, also if len(detail["loc"]) == 1 else ())
