@@ -8,7 +8,7 @@ fails is named in a warning and left out; two cards of one name are an error, si
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -59,10 +59,11 @@ def _distribution(point: EntryPoint) -> tuple[str, str]:
 
 def _cards_of(point: EntryPoint, wanted: type[C]) -> list[C]:
     given = point.load()()
-    cards = [given] if isinstance(given, Card) else list(given)
-    for card in cards:
+    cards: list[C] = []
+    for card in [given] if isinstance(given, Card) else given:
         if not isinstance(card, wanted):
             raise TypeError(f"it returned a {type(card).__name__}, where a {wanted.__name__} is wanted")
+        cards.append(card)
     return cards
 
 
@@ -130,7 +131,7 @@ def schedules() -> dict[str, ComponentCard]:
 
 def table(kind: Kind) -> Mapping[str, Card]:
     """All cards of one kind by name."""
-    tables = {
+    tables: dict[str, Callable[[], Mapping[str, Card]]] = {
         "task": tasks,
         "model": models,
         "activation": activations,

@@ -93,27 +93,27 @@ def _card(name: str, attribute: str, args: type[Arguments], summary: str, source
 
 
 SCHEDULES = (
-    _card("constant", "constant", ConstantArguments, "the same lr throughout", ""),
+    _card("constant", "Schedule", ConstantArguments, "the same lr throughout", ""),
     _card(
-        "warm-up", "warm_up", WarmUpScheduleArguments, "a linear rise, then constant", "Goyal et al. 2017, section 2.2"
+        "warm-up", "Schedule", WarmUpScheduleArguments, "a linear rise, then constant", "Goyal et al. 2017, section 2.2"
     ),
-    _card("step", "step_down", StepArguments, "cut by gamma every so many epochs", "He et al. 2015, section 3.4"),
+    _card("step", "StepDown", StepArguments, "cut by gamma every so many epochs", "He et al. 2015, section 3.4"),
     _card(
-        "multi-step", "multi_step", MultiStepArguments, "cut by gamma at each milestone", "He et al. 2015, section 4.2"
+        "multi-step", "MultiStep", MultiStepArguments, "cut by gamma at each milestone", "He et al. 2015, section 4.2"
     ),
-    _card("exponential", "exponential", ExponentialArguments, "gamma to the power of epochs", ""),
-    _card("linear", "linear", FallArguments, "a straight line down to the final factor", "Devlin et al. 2018, A.2"),
-    _card("cosine", "cosine", FallArguments, "half a cosine down, no restarts", "Loshchilov & Hutter 2016, eq. 5"),
+    _card("exponential", "Exponential", ExponentialArguments, "gamma to the power of epochs", ""),
+    _card("linear", "Linear", FallArguments, "a straight line down to the final factor", "Devlin et al. 2018, A.2"),
+    _card("cosine", "Cosine", FallArguments, "half a cosine down, no restarts", "Loshchilov & Hutter 2016, eq. 5"),
     _card(
         "inverse-sqrt",
-        "inverse_sqrt",
+        "InverseSqrt",
         InverseSqrtArguments,
         "a linear rise, then 1/sqrt(step)",
         "Vaswani et al. 2017, eq. 3",
     ),
     _card(
         "one-cycle",
-        "one_cycle",
+        "OneCycle",
         OneCycleArguments,
         "up to lr and down to almost nothing, both along cosines (momentum is left alone)",
         "Smith & Topin 2017, section 3",

@@ -65,4 +65,4 @@ def build_schedule(
 
     card = catalog.get("schedule", name)
     factor = card.load()(catalog.arguments(card, args or {}), max(1, total_steps), max(1, steps_per_epoch))
-    return LambdaLR(optimizer, factor)
+    return LambdaLR(optimizer, lambda step: float(factor(step)))  # a plain function is kept out of its state_dict

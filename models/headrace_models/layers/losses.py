@@ -80,6 +80,7 @@ class CrossEntropy(_ClassLoss):
         self.label_smoothing = label_smoothing
 
     def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """See `Loss.forward`."""
         each = functional.cross_entropy(outputs.float(), target, reduction="none", label_smoothing=self.label_smoothing)
         return self._mean(each, target)
 
@@ -98,6 +99,7 @@ class Focal(_ClassLoss):
         self.gamma = gamma
 
     def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """See `Loss.forward`."""
         log_p = functional.log_softmax(outputs.float(), dim=1).gather(1, target[:, None]).squeeze(1)
         miss = -torch.expm1(log_p.clamp(max=-1e-7))  # 1 - p, never exactly 0: its power has an infinite slope there
         return self._mean(-(miss**self.gamma) * log_p, target)
@@ -118,6 +120,7 @@ class Hinge(_ClassLoss):
         self.margin, self.power = margin, power
 
     def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """See `Loss.forward`."""
         scores = outputs.float()
         lag = (self.margin - scores.gather(1, target[:, None]) + scores).clamp(min=0) ** self.power
         wrong = torch.ones_like(lag).scatter(1, target[:, None], 0.0)
@@ -138,6 +141,7 @@ class SquaredError(_ValueLoss):
     """r²."""
 
     def each(self, residual: Tensor) -> Tensor:
+        """See the class."""
         return residual.square()
 
 
@@ -145,6 +149,7 @@ class HalfSquaredError(_ValueLoss):
     """r²/2."""
 
     def each(self, residual: Tensor) -> Tensor:
+        """See the class."""
         return residual.square() / 2
 
 
@@ -152,6 +157,7 @@ class AbsoluteError(_ValueLoss):
     """|r|."""
 
     def each(self, residual: Tensor) -> Tensor:
+        """See the class."""
         return residual.abs()
 
 
@@ -163,6 +169,7 @@ class SmoothL1(_ValueLoss):
         self.beta = beta
 
     def each(self, residual: Tensor) -> Tensor:
+        """See the class."""
         size = residual.abs()
         return torch.where(size < self.beta, size.square() / (2 * self.beta), size - self.beta / 2)
 
@@ -175,5 +182,6 @@ class Huber(_ValueLoss):
         self.delta = delta
 
     def each(self, residual: Tensor) -> Tensor:
+        """See the class."""
         size = residual.abs()
         return torch.where(size < self.delta, size.square() / 2, self.delta * (size - self.delta / 2))

@@ -41,5 +41,5 @@ def adagrad(parameters: Iterable[Any], *, initial_accumulator: float, **args: An
 
 
 def adadelta(parameters: Iterable[Any], **args: Any) -> optim.Optimizer:
-    """s = rho * s + (1 - rho) * g²; d = sqrt(u + eps) / sqrt(s + eps) * g; u = rho * u + (1 - rho) * d²; w -= lr * d."""
+    """d = sqrt(u + eps) / sqrt(s + eps) * g; w -= lr * d, s and u being the running mean squares of g and of d."""
     return optim.Adadelta(parameters, **args)
