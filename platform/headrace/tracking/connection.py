@@ -1,9 +1,8 @@
 """Which MLflow this machine uses, and how it is reached.
 
-The only module that imports `mlflow` at its root: it sets what MLflow reads from the environment first (no telemetry, no
-uv detection, no endless retries), creates the SQLite store under a lock, and turns MLflow's errors into ours. Importing
-MLflow costs 2.5 s of one core, opening a SQLite store 1.5 s more: nothing here does either before it must, and `prepare`
-does both in the background while a step waits for something else.
+It sets what MLflow reads from the environment before MLflow is imported (no telemetry, no uv detection, no endless
+retries), creates the SQLite store under a lock, and turns MLflow's errors into ours. Importing MLflow and opening a
+SQLite store take 4 s of one core: nothing here does either before it must.
 """
 
 from __future__ import annotations
@@ -11,22 +10,20 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headrace.base.errors import HeadraceError, InvalidInput, MissingExtra, Unavailable
-from headrace.base.home import folder, home
+from headrace.base.home import home
 from headrace.base.locks import file_lock
-from headrace.base.processes import ProcessRef
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-Check = Callable[[], None]
 
 # Set before MLflow is imported, where the user has not set them.
 ENVIRONMENT = {
@@ -42,15 +39,22 @@ ENVIRONMENT = {
     "ALEMBIC_LOGGING_LEVEL": "WARNING",
 }
 PROBE_SECONDS = 5.0  # how long a server may take to say that it is there
+SERVER_ERROR = 500  # HTTP status from which on it is the server's fault
 
 
-def no_check() -> None:
-    """The fence of a caller that nobody can supersede."""
+def own_folder() -> Path:
+    """Where this machine's own MLflow store lies."""
+    return home() / "mlflow"
+
+
+def own_uri() -> str:
+    """The tracking URI of this machine's own store."""
+    return f"sqlite:///{own_folder() / 'mlflow.db'}"
 
 
 def tracking_uri() -> str:
     """MLFLOW_TRACKING_URI, or the SQLite store below home."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home() / 'mlflow' / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or own_uri()
 
 
 def registry_uri(uri: str) -> str:
@@ -61,7 +65,7 @@ def registry_uri(uri: str) -> str:
 def sqlite_path(uri: str) -> Path | None:
     """The file of a SQLite tracking URI, None for any other."""
     prefix = "sqlite:///"
-    return Path(uri[len(prefix) :].split("?")[0]) if uri.startswith(prefix) else None
+    return Path(uri[len(prefix) :].split("?")[0]).absolute() if uri.startswith(prefix) else None
 
 
 def is_server(uri: str) -> bool:
@@ -72,7 +76,7 @@ def is_server(uri: str) -> bool:
 def artifact_root(uri: str) -> str | None:
     """Where new experiments keep their artifacts: beside a SQLite file; None lets a server decide."""
     database = sqlite_path(uri)
-    return None if database is None else (database.parent / "artifacts").absolute().as_uri()
+    return None if database is None else (database.parent / "artifacts").as_uri()
 
 
 def without_credentials(uri: str) -> str:
@@ -81,50 +85,57 @@ def without_credentials(uri: str) -> str:
     return f"{scheme}{separator}{rest.rsplit('@', 1)[-1]}"
 
 
+def lock_path(name: str) -> Path:
+    """The file of a lock between this machine's processes."""
+    return home() / "locks" / name
+
+
+def me() -> str:
+    """This process as a lock's holder."""
+    return f"process {os.getpid()}"
+
+
+def require_mlflow() -> None:
+    """Raise MissingExtra where MLflow is not installed; imports nothing."""
+    if find_spec("mlflow") is None:
+        raise MissingExtra("train", "tracking")
+
+
 def import_mlflow() -> None:
     """Import MLflow with the environment it should see. Raises MissingExtra."""
+    require_mlflow()
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    try:
-        import mlflow  # noqa: F401
-    except ModuleNotFoundError as error:
-        if error.name != "mlflow":
-            raise
-        raise MissingExtra("train", "tracking") from error
+    import mlflow  # noqa: F401
+
     logging.getLogger("mlflow").setLevel(logging.WARNING)
 
 
-def ensure_store(uri: str | None = None) -> str:
-    """Make sure that the store at URI can be written; returns URI.
+def open_store(uri: str) -> None:
+    """Make sure that the store at URI can be written.
 
     A SQLite store is created, and brought to this MLflow's schema, under a lock: MLflow fails when two processes do so
-    at once. A server is asked whether it is there.
+    at once. A server is asked whether it is there, which takes less than importing MLflow.
 
     Raises:
         Unavailable: a server does not answer.
     """
-    uri = uri or tracking_uri()
     if is_server(uri):
         _probe(uri)
-    elif (database := sqlite_path(uri)) is not None and not _store_is_current(database):
-        folder("mlflow")
-        database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with file_lock(home() / "locks" / "mlflow-store", holder=f"process {os.getpid()}, creating the MLflow store"):
-            if not _store_is_current(database):
+    elif (database := sqlite_path(uri)) is not None and not _is_current(database):
+        with file_lock(lock_path("mlflow-store"), holder=f"{me()}, creating the MLflow store"):
+            if not _is_current(database):
                 _create_store(uri, database)
-    return uri
 
 
-def _schema_marker(database: Path) -> Path:
+def _marker(database: Path) -> Path:
     return database.with_suffix(".version")
 
 
-def _store_is_current(database: Path) -> bool:
+def _is_current(database: Path) -> bool:
     """Whether DATABASE was completed by the MLflow that is installed now."""
-    from importlib.metadata import PackageNotFoundError, version
-
     try:
-        return database.exists() and _schema_marker(database).read_text(encoding="utf-8") == version("mlflow")
+        return database.exists() and _marker(database).read_text(encoding="utf-8") == version("mlflow")
     except (FileNotFoundError, PackageNotFoundError):
         return False
 
@@ -135,6 +146,7 @@ def _create_store(uri: str, database: Path) -> None:
     from mlflow.store.db.utils import _upgrade_db, create_sqlalchemy_engine_with_retry
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
+    database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with translated(uri):
         if database.exists():  # an older MLflow's, or half-made by a process that was killed
             engine = create_sqlalchemy_engine_with_retry(uri)
@@ -142,7 +154,7 @@ def _create_store(uri: str, database: Path) -> None:
             engine.dispose()
         SqlAlchemyStore(uri, artifact_root(uri)).engine.dispose()
     database.chmod(0o600)
-    _schema_marker(database).write_text(mlflow.__version__, encoding="utf-8")
+    _marker(database).write_text(mlflow.__version__, encoding="utf-8")
 
 
 def _probe(uri: str) -> None:
@@ -152,7 +164,7 @@ def _probe(uri: str) -> None:
         answer = httpx.get(f"{uri.rstrip('/')}/health", timeout=PROBE_SECONDS, follow_redirects=True)
     except httpx.HTTPError as error:
         raise _unavailable(uri, str(error) or type(error).__name__) from error
-    if answer.status_code >= 500:
+    if answer.status_code >= SERVER_ERROR:
         raise _unavailable(uri, f"it answers {answer.status_code}")
 
 
@@ -168,16 +180,19 @@ def _unavailable(uri: str, why: str) -> Unavailable:
 def translated(uri: str) -> Iterator[None]:
     """Turn MLflow's and its transports' errors inside the block into ours."""
     from mlflow.exceptions import MlflowException
-    from requests import RequestException
 
     try:
         yield
     except HeadraceError:
         raise
-    except (RequestException, sqlite3.OperationalError) as error:
-        raise _unavailable(uri, str(error)) from error
     except MlflowException as error:
         raise _translate(error, uri) from error
+    except sqlite3.OperationalError as error:
+        raise _unavailable(uri, str(error)) from error
+    except OSError as error:
+        if not type(error).__module__.startswith("requests"):  # its exceptions are OSErrors
+            raise
+        raise _unavailable(uri, str(error)) from error
 
 
 def _translate(error: Exception, uri: str) -> HeadraceError:
@@ -196,39 +211,11 @@ def _translate(error: Exception, uri: str) -> HeadraceError:
 
 
 @cache
-def _client_for(uri: str, registry: str) -> MlflowClient:
+def client(uri: str) -> MlflowClient:
+    """MLflow's client for URI, one a process, its store created if need be. Raises Unavailable."""
+    open_store(uri)
     import_mlflow()
     from mlflow import MlflowClient
 
     with translated(uri):
-        return MlflowClient(tracking_uri=uri, registry_uri=registry)
-
-
-def client(uri: str | None = None) -> MlflowClient:
-    """MLflow's client for URI (default: this machine's), one a process. Raises Unavailable."""
-    found = ensure_store(uri)
-    return _client_for(found, registry_uri(found))
-
-
-def prepare(uri: str | None = None) -> threading.Thread:
-    """Import MLflow and open the store in the background. A failure is met again by whoever needs the store."""
-
-    def work() -> None:
-        try:
-            client(uri).search_experiments(max_results=1)
-        except Exception:
-            logging.getLogger(__name__).debug("preparing MLflow failed", exc_info=True)
-
-    thread = threading.Thread(target=work, name="headrace-prepare-mlflow", daemon=True)
-    thread.start()
-    return thread
-
-
-def lock_path(name: str) -> Path:
-    """The file of a lock between this machine's processes."""
-    return home() / "locks" / name
-
-
-def me() -> str:
-    """This process as a lock's holder."""
-    return f"process {ProcessRef.current().pid}"
+        return MlflowClient(tracking_uri=uri, registry_uri=registry_uri(uri))

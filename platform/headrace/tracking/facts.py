@@ -1,5 +1,6 @@
-"""What is written to MLflow, as values: parameters, metrics, datasets, limits. No MLflow here, so all of it can be tested
-in microseconds, and the callers only carry it over.
+"""What is written to MLflow, as values: parameters, metrics, datasets, limits.
+
+No MLflow here, so all of it is tested in microseconds, and the callers only carry it over.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def _text(value: Any) -> str:
 
 
 def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of a JSON value by dotted path. Lists of plain values are leaves; what is null or empty is left out."""
+    """The leaves of a JSON value by dotted path; a list of plain values is one. Null and empty ones are left out."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from flatten(item, f"{prefix}.{key}" if prefix else str(key))
@@ -67,6 +68,16 @@ def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def params(record: Mapping[str, Any]) -> dict[str, str]:
     """A spec record as MLflow parameters."""
     return {key_of(key): shorten(_text(value), LONGEST_PARAM) for key, value in flatten(record)}
+
+
+def tags(values: Mapping[str, Any]) -> dict[str, str]:
+    """VALUES as MLflow tags; None is left out."""
+    return {key_of(key): shorten(str(value), LONGEST_TAG) for key, value in values.items() if value is not None}
+
+
+def folder_name(text: str) -> str:
+    """TEXT as a folder's name."""
+    return re.sub(r"[^\w.-]", "-", text)
 
 
 def changed(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, list[str]]:

@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from headrace.base.errors import InvalidInput
-from headrace.base.locks import file_lock
-from headrace.tracking.connection import Check, client, lock_path, me, no_check, tracking_uri, translated
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from headrace.tracking.calls import Check, call, no_check
+from headrace.tracking.connection import tracking_uri
 
 PACKAGE_URI_TAG = "headrace.package_uri"
 PACKAGE_SHA256_TAG = "headrace.package_sha256"
@@ -72,6 +68,13 @@ class ModelVersion:
             "description": self.description,
             "created": self.created,
         }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> ModelVersion:
+        """The inverse of `to_record`."""
+        return cls(
+            **{**record, "aliases": tuple(record["aliases"]), "gate_checks": tuple(record["gate_checks"])},
+        )
 
 
 @dataclass(frozen=True)
@@ -133,53 +136,23 @@ def resolve(ref: str, *, uri: str | None = None) -> ModelVersion | None:
 
 def champion(name: str, alias: str, *, uri: str | None = None) -> ModelVersion | None:
     """The version that ALIAS of NAME points to, or None."""
-    uri = uri or tracking_uri()
-    mlflow = client(uri)
-    with translated(uri):
-        aliases = _aliases(mlflow, check_name(name))
-        number = aliases.get(check_alias(alias))
-        return None if number is None else _version(mlflow.get_model_version(name, number), aliases)
+    return _one(call("champion_record", uri or tracking_uri(), name=check_name(name), alias=check_alias(alias)))
 
 
 def list_versions(name: str, *, uri: str | None = None) -> list[ModelVersion]:
     """Every version of NAME, the newest first; empty for an unknown name."""
-    uri = uri or tracking_uri()
-    mlflow = client(uri)
-    with translated(uri):
-        aliases = _aliases(mlflow, check_name(name))
-        found = [_version(entity, aliases) for entity in _search(mlflow, f"name = '{name}'")]
-    return sorted(found, key=lambda version: int(version.version), reverse=True)
+    found = call("version_records", uri or tracking_uri(), name=check_name(name))
+    return [ModelVersion.from_record(record) for record in found]
 
 
 def list_models(*, uri: str | None = None) -> list[dict[str, Any]]:
     """Every registered model: `{"name", "description", "aliases": {alias: version}, "latest"}`, by name."""
-    uri = uri or tracking_uri()
-    mlflow = client(uri)
-    found = []
-    token: str | None = None
-    with translated(uri):
-        while True:
-            page = mlflow.search_registered_models(max_results=100, page_token=token)
-            found += [
-                {
-                    "name": model.name,
-                    "description": model.description or "",
-                    "aliases": {alias: str(version) for alias, version in sorted(model.aliases.items())},
-                    "latest": max((str(v.version) for v in model.latest_versions or ()), key=int, default=None),
-                }
-                for model in page
-            ]
-            token = page.token
-            if not token:
-                return sorted(found, key=lambda model: str(model["name"]))
+    return list(call("model_records", uri or tracking_uri()))
 
 
 def find_by_package(name: str, sha256: str, *, uri: str | None = None) -> ModelVersion | None:
     """The version of NAME that is the package SHA256, or None."""
-    uri = uri or tracking_uri()
-    mlflow = client(uri)
-    with translated(uri):
-        return _find_by_package(mlflow, check_name(name), sha256)
+    return _one(call("package_version", uri or tracking_uri(), name=check_name(name), sha256=_check_sha256(sha256)))
 
 
 def register(
@@ -191,7 +164,7 @@ def register(
     mlflow_run_id: str | None = None,
     model_uri: str | None = None,
     model_id: str | None = None,
-    tags: Mapping[str, str] | None = None,
+    tags: Mapping[str, str | None] | None = None,
     description: str | None = None,
     check: Check = no_check,
     uri: str | None = None,
@@ -204,7 +177,8 @@ def register(
         package_sha256: its hash; decides whether there is such a version.
         run_id: the Headrace run that trained it.
         mlflow_run_id: its MLflow run.
-        model_uri: the logged model (`models:/m-...`); without one the package itself is the source.
+        model_uri: the logged model (`models:/m-...`). Left out: the model that `mlflow_run_id` logged of this package,
+            or else the package itself.
         model_id: the logged model's id.
         tags: further tags of a new version.
         description: what a new version says of itself.
@@ -214,29 +188,20 @@ def register(
     Raises:
         Unavailable: MLflow cannot be reached.
     """
-    uri = uri or tracking_uri()
-    mlflow = client(uri)
-    wanted = {PACKAGE_URI_TAG: package_uri, PACKAGE_SHA256_TAG: package_sha256, RUN_ID_TAG: run_id, **(tags or {})}
-    with translated(uri), file_lock(lock_path(f"registry-{check_name(name)}"), holder=me()):
-        found = _find_by_package(mlflow, name, package_sha256)
-        if found is not None:
-            if found.package_uri != package_uri:  # the same package in another store: where it is now counts
-                check()
-                mlflow.set_model_version_tag(name, found.version, PACKAGE_URI_TAG, package_uri)
-                found = _find_by_package(mlflow, name, package_sha256) or found
-            return found
-        check()
-        _create_model(mlflow, name)
-        made = mlflow.create_model_version(
-            name,
-            source=model_uri or package_uri,
-            run_id=mlflow_run_id,
-            tags={key: str(value) for key, value in wanted.items() if value is not None},
-            description=description,
-            model_id=model_id,
-            await_creation_for=30,
-        )
-        return _version(made, _aliases(mlflow, name))
+    check()
+    record = call(
+        "register_version",
+        uri or tracking_uri(),
+        name=check_name(name),
+        package_uri=package_uri,
+        package_sha256=_check_sha256(package_sha256),
+        mlflow_run_id=mlflow_run_id,
+        model_uri=model_uri,
+        model_id=model_id,
+        tags={key: str(value) for key, value in {RUN_ID_TAG: run_id, **(tags or {})}.items() if value is not None},
+        description=description,
+    )
+    return ModelVersion.from_record(record)
 
 
 def tag_gate(
@@ -267,97 +232,28 @@ def set_version_tags(
     uri: str | None = None,
 ) -> None:
     """Set tags of a version; None values are left out."""
-    uri = uri or tracking_uri()
-    mlflow = client(uri)
-    with translated(uri):
-        check()
-        for key, value in tags.items():
-            if value is not None:
-                mlflow.set_model_version_tag(check_name(name), version, key, value)
+    check()
+    wanted = {key: str(value) for key, value in tags.items() if value is not None}
+    call("set_version_tags", uri or tracking_uri(), name=check_name(name), version=version, tags=wanted)
 
 
 def set_alias(name: str, alias: str, version: str, *, check: Check = no_check, uri: str | None = None) -> None:
     """Point ALIAS of NAME to VERSION. Callers that decide by where it points hold the alias's lock meanwhile."""
-    uri = uri or tracking_uri()
-    mlflow = client(uri)
-    with translated(uri):
-        check()
-        mlflow.set_registered_model_alias(check_name(name), check_alias(alias), version)
+    check()
+    call("move_alias", uri or tracking_uri(), name=check_name(name), alias=check_alias(alias), version=version)
 
 
-def delete_alias(name: str, alias: str, *, uri: str | None = None) -> None:
+def delete_alias(name: str, alias: str, *, check: Check = no_check, uri: str | None = None) -> None:
     """Take ALIAS of NAME away, if it is there."""
-    uri = uri or tracking_uri()
-    mlflow = client(uri)
-    with translated(uri):
-        if alias in _aliases(mlflow, check_name(name)):
-            mlflow.delete_registered_model_alias(name, check_alias(alias))
+    check()
+    call("remove_alias", uri or tracking_uri(), name=check_name(name), alias=check_alias(alias))
 
 
-def _create_model(mlflow: MlflowClient, name: str) -> None:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        mlflow.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
+def _one(record: Mapping[str, Any] | None) -> ModelVersion | None:
+    return None if record is None else ModelVersion.from_record(record)
 
 
-def _aliases(mlflow: MlflowClient, name: str) -> dict[str, str]:
-    """The aliases of NAME and the versions they point to; empty for an unknown name."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return {alias: str(version) for alias, version in mlflow.get_registered_model(name).aliases.items()}
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return {}
-        raise
-
-
-def _search(mlflow: MlflowClient, query: str) -> Iterable[Any]:
-    token: str | None = None
-    while True:
-        page = mlflow.search_model_versions(query, max_results=1000, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def _find_by_package(mlflow: MlflowClient, name: str, sha256: str) -> ModelVersion | None:
+def _check_sha256(sha256: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise InvalidInput(f"{sha256!r} is no package hash", action="use the sha256 that write_package returned")
-    found = list(_search(mlflow, f"name = '{name}' and tags.`{PACKAGE_SHA256_TAG}` = '{sha256}'"))
-    if not found:
-        return None
-    return _version(min(found, key=lambda entity: int(entity.version)), _aliases(mlflow, name))
-
-
-def _version(entity: Any, aliases: Mapping[str, str]) -> ModelVersion:
-    tags: Mapping[str, str] = entity.tags or {}
-    number = str(entity.version)
-    return ModelVersion(
-        name=entity.name,
-        version=number,
-        aliases=tuple(sorted(alias for alias, version in aliases.items() if version == number)),
-        package_uri=tags.get(PACKAGE_URI_TAG),
-        package_sha256=tags.get(PACKAGE_SHA256_TAG),
-        run_id=tags.get(RUN_ID_TAG),
-        mlflow_run_id=entity.run_id or None,
-        model_uri=entity.source or None,
-        gate=tags.get(GATE_TAG),
-        gate_checks=_checks(tags.get(CHECKS_TAG)),
-        split_fingerprint=tags.get(SPLIT_TAG),
-        description=entity.description or "",
-        created=(entity.creation_timestamp or time.time() * 1000) / 1000,
-    )
-
-
-def _checks(text: str | None) -> tuple[Mapping[str, Any], ...]:
-    try:
-        found = json.loads(text or "[]")
-    except ValueError:
-        return ()
-    return tuple(item for item in found if isinstance(item, dict)) if isinstance(found, list) else ()
+    return sha256

@@ -1,8 +1,8 @@
 """Epoch metrics from the training controller to MLflow, without making training wait.
 
-The controller must hear from its workers ten times a second, and importing MLflow takes seconds. So a thread does it, and
-what is reported meanwhile waits in a queue. A step that MLflow already has is skipped: a restarted training reports its
-last epochs again.
+The controller must hear from its workers ten times a second, and MLflow may take seconds or be away. So a thread
+writes, and what is reported meanwhile waits in a queue. A step that MLflow has is skipped: a restarted training reports
+its last epochs again.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import queue
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from headrace.base import events
-from headrace.base.errors import HeadraceError, Superseded, Unavailable
+from headrace.base.errors import HeadraceError, Unavailable
 from headrace.tracking import facts
-from headrace.tracking.connection import Check, client, no_check, translated
+from headrace.tracking.calls import Check, call, no_check
 
 RETRY_SECONDS = (0.5, 1, 2, 5, 10, 30)  # between attempts while MLflow cannot be reached; the last one repeats
 
@@ -47,7 +48,7 @@ class Reporter:
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._error: HeadraceError | None = None
-        self._steps: dict[str, set[int]] = {}
+        self._known: set[tuple[str, int]] = set()
         self._thread = threading.Thread(target=self._work, name="headrace-reporter", daemon=True)
         self._thread.start()
 
@@ -114,13 +115,9 @@ class Reporter:
                 failures += 1
 
     def _open(self) -> None:
-        """Do what costs seconds before there is anything to write."""
-        try:
-            client(self._uri)
-        except HeadraceError as error:  # met again, and told, when there is something to write
-            self._error = error if not isinstance(error, Unavailable) else None
-        except Exception as error:
-            self._error = HeadraceError(f"MLflow: {error}", action="see the log", code="mlflow")
+        """Do what costs seconds before there is anything to write; a failure is met again, and told, then."""
+        with suppress(Exception):
+            call("log_points", self._uri, mlflow_run_id=self._run_id, points=[])
 
     def _take(self, *, block: bool) -> list[_Points]:
         taken: list[_Points] = []
@@ -138,8 +135,6 @@ class Reporter:
         try:
             self._check()
             self._write(waiting)
-        except Superseded as error:
-            return error
         except HeadraceError as error:
             return error
         except Exception as error:
@@ -147,20 +142,12 @@ class Reporter:
         return None
 
     def _write(self, waiting: list[_Points]) -> None:
-        from mlflow.entities import Metric
-
-        from headrace.tracking.runs import logged_steps
-
-        mlflow = client(self._uri)
-        with translated(self._uri):
-            for key in {key for points in waiting for key in points.metrics} - self._steps.keys():
-                self._steps[key] = logged_steps(mlflow, self._run_id, key)
-            new: dict[tuple[str, int], Metric] = {}
-            for points in waiting:
-                for key, value in points.metrics.items():
-                    if points.step not in self._steps[key]:
-                        new.setdefault((key, points.step), Metric(key, value, points.timestamp_ms, points.step))
-            for batch in facts.batches(list(new.values()), facts.METRICS_PER_BATCH):
-                mlflow.log_batch(self._run_id, metrics=batch)
-                for metric in batch:
-                    self._steps[metric.key].add(metric.step)
+        points = {
+            (key, item.step): (key, item.step, value, item.timestamp_ms)
+            for item in reversed(waiting)  # of two reports of one step the first counts
+            for key, value in item.metrics.items()
+            if (key, item.step) not in self._known
+        }
+        if points:
+            call("log_points", self._uri, mlflow_run_id=self._run_id, points=list(points.values()))
+            self._known |= points.keys()
