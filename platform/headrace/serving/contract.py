@@ -82,13 +82,15 @@ class FrontConfig:
 @dataclass(frozen=True)
 class FrontStatus:
     """One replica's answer. `config_id` and `stable` are what answers now; `loading` is the version being loaded;
-    `error` is why the newest configuration did not come into force."""
+    `error` is why the newest configuration did not come into force, and `wanted` is that newest one's id, so that an
+    error is never taken for that of another configuration."""
 
     replica: str
     config_id: str | None
     stable: str | None
     loading: str | None
     error: str | None
+    wanted: str | None = None
 
     def to_record(self) -> dict[str, Any]:
         """As the status path answers it."""
@@ -98,9 +100,12 @@ class FrontStatus:
             "stable": self.stable,
             "loading": self.loading,
             "error": self.error,
+            "wanted": self.wanted,
         }
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> FrontStatus:
         """The inverse of `to_record`; unknown keys are ignored, so that newer fronts can say more."""
-        return cls(str(record["replica"]), *(record.get(k) for k in ("config_id", "stable", "loading", "error")))
+        return cls(
+            str(record["replica"]), *(record.get(k) for k in ("config_id", "stable", "loading", "error", "wanted"))
+        )
