@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace_models.package.code import check_code, import_code, pack_code, unpack_code
 from headrace_models.package.manifest import PackageManifest, read_package, verify_files
-from headrace_models.package.mlflow_columns import mlflow_columns
+from headrace_models.package.mlflow_facts import mlflow_columns
 
 if TYPE_CHECKING:
     from headrace_models.package.build import build_model

@@ -37,9 +37,8 @@ class PyfuncModel:
         import pandas as pd
 
         outputs = self.loaded.predict(self._arrays(model_input))
-        columns = {name: list(array) if array.ndim > 1 else array for name, array in outputs.items()}
-        table = {name: [v.tolist() for v in c] if isinstance(c, list) else c.tolist() for name, c in columns.items()}
-        return pd.DataFrame(table, index=getattr(model_input, "index", None))
+        index = model_input.index if isinstance(model_input, pd.DataFrame) else None
+        return pd.DataFrame({name: array.tolist() for name, array in outputs.items()}, index=index)
 
     def _arrays(self, model_input: Any) -> Arrays:
         specs = self.loaded.signature.inputs

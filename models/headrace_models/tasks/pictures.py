@@ -7,7 +7,7 @@ What people have in folders comes in a dozen Pillow modes; each becomes grey (`L
     palette               its colours; grey if they all are
     1 bit                 0 and 255
     16 bits (I;16), I     0..65535 to 0..255
-    F (32-bit floats)     as they are where all lie in 0..255, times 255 where all lie in 0..1, else their range to 0..255
+    F (32-bit floats)     0..1 times 255 where all lie there; else as they are in 0..255; else their own range to 0..255
     CMYK, YCbCr, LAB, HSV to RGB
     animations            the first frame
 

@@ -50,7 +50,7 @@ def precision_recall(metrics: ClassificationMetrics, classes: Sequence[str]) -> 
 
 
 def predicted_pictures(pictures: Sequence[np.ndarray], true: Sequence[str | None], said: Sequence[str]) -> Figure:
-    """Pictures uint8 `[channels, height, width]` under what the model said, in red and with the truth where it erred."""
+    """Pictures uint8 `[channels, height, width]` under what the model said, red and with the truth where it erred."""
     columns = min(8, len(pictures))
     rows = -(-len(pictures) // columns)
     figure = Figure(figsize=(1.6 * columns, 1.9 * rows), layout="constrained")

@@ -9,7 +9,7 @@ from headrace_models.tasks.base import Signature, TensorSpec
 
 
 class Column(TypedDict):
-    """One column. `type` is an MLflow data type (`binary`, `string`, `double`); `array` marks a list of it in each row."""
+    """One column: `type` is an MLflow data type (binary, string, double), `array` marks a list of them in each row."""
 
     name: str
     type: str
