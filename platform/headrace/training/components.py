@@ -1,0 +1,88 @@
+"""A request's words made into objects: the network, its losses, its optimizer, its schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from headrace.base.errors import InvalidInput
+from headrace.store import Store
+from headrace.training.batches import Schedule
+from headrace.training.group import Group
+from headrace.training.initialise import freeze, load_weights
+from headrace.training.loop import DTYPES, LossTerm, Objective, Trainer
+from headrace.training.progress import Teller
+from headrace.training.state import MovingAverage
+from headrace_models.layers import build_loss, build_optimizer, build_schedule
+from headrace_models.package import build_model, unpack_code
+from headrace_models.tasks.base import Task
+
+
+def only_task(tasks: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The one task of a training. Raises InvalidInput for several."""
+    if len(tasks) != 1:
+        raise InvalidInput(
+            f"{len(tasks)} tasks are given ({', '.join(str(task['name']) for task in tasks)}); one model does one",
+            action="make a spec for each task",
+        )
+    return tasks[0]
+
+
+def fetch_code(store: Store, code: Mapping[str, Any] | None, into: Path) -> Path | None:
+    """The user's own model code as a folder of this machine."""
+    if code is None:
+        return None
+    return unpack_code(store.filesystem.cat_file(store.path(str(code["uri"]))), into / str(code["sha256"]))
+
+
+def make_model(
+    part: Mapping[str, Any], task: Task, code_folder: Path | None, *, fresh: bool, teller: Teller
+) -> torch.nn.Module:
+    """The network of a training; FRESH takes the weights of `init_from`, a resumed training has its own."""
+    model = build_model(part, task, code_folder)
+    if fresh and part.get("init_from"):
+        teller.message(f"model.init_from: {load_weights(model, str(part['init_from']))}")
+    if part.get("freeze"):
+        freeze(model, part["freeze"])
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise InvalidInput(f"the model {part['name']!r} has no parameters to train", action="check its code")
+    return model
+
+
+def make_objective(train: Mapping[str, Any], task: Task, device: torch.device) -> Objective:
+    """What is minimised."""
+    terms = tuple(
+        LossTerm(build_loss(loss["name"], loss["args"], task).to(device), float(loss["weight"]))
+        for loss in train["losses"]
+        if loss["task"] == task.card.name
+    )
+    return Objective(task, terms, device, DTYPES[train["precision"]])
+
+
+def make_trainer(
+    train: Mapping[str, Any], model: torch.nn.Module, objective: Objective, group: Group, schedule: Schedule
+) -> Trainer:
+    """The trainer of MODEL as the spec's train part says."""
+    steps = -(-schedule.batches // int(train["accumulate_steps"]))
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = build_optimizer(train["optimizer"]["name"], train["optimizer"]["args"], trained)
+    scheduler = build_schedule(
+        train["schedule"]["name"],
+        train["schedule"]["args"],
+        optimizer,
+        total_steps=steps * int(train["epochs"]),
+        steps_per_epoch=steps,
+    )
+    return Trainer(
+        model,
+        objective,
+        optimizer,
+        scheduler,
+        group,
+        accumulate_steps=int(train["accumulate_steps"]),
+        clip_norm=train["clip_norm"],
+        average=MovingAverage(model, float(train["ema_decay"])) if train["ema_decay"] is not None else None,
+    )

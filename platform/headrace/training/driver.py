@@ -1,0 +1,216 @@
+"""Run a training from any process, and always come back: with a result or with an error that says what to do.
+
+The work with Ray is done by a child process (`ray_driver.py`); this side imports neither ray nor torch. It watches the
+child and the head, passes each epoch's metrics on to MLflow, and ends the child whatever happens.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headrace.base import events
+from headrace.base.errors import HeadraceError, RunFailed, error_from_record
+from headrace.base.jsonfile import read_json, write_json
+from headrace.store import Store
+from headrace.training.head_watch import INTERVAL_SECONDS, REFUSALS, HeadWatch
+from headrace.training.request import Connection, TrainingRequest, TrainingResult
+
+if TYPE_CHECKING:
+    from headrace.tracking.reporter import Reporter
+
+POLL_SECONDS = 0.05
+DOUBTFUL = ("driver-died", "ray-lost", "controller-failed", "workers-died")  # errors that a dying head can cause
+GRACE_SECONDS = 5.0  # for the child to leave Ray in order after TERM; then it is killed
+
+# What Ray Train is told through the environment of its driver, which passes it on to the controller and the workers.
+RAY_TRAIN = {
+    "RAY_TRAIN_V2_ENABLED": "1",
+    # Seconds between the controller's looks at the workers. It takes one report a look, and looks once more at the end:
+    # with its default of 2 s an empty training takes 9 s longer.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
+    # Seconds to wait for room for the workers before the attempt counts as failed.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # workers stay where the head was started
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_DEDUP_LOGS": "0",
+}
+
+
+def run_training(request: TrainingRequest, *, connection: Connection) -> TrainingResult:
+    """Train and evaluate as REQUEST says, on the head that CONNECTION names.
+
+    A request with the checkpoints of an earlier one goes on from the newest. Blocks until the end; being interrupted
+    ends the training first.
+
+    Raises:
+        InvalidInput: the data, the model or the resources are at fault (exit code 2).
+        Unavailable: the head died, or MLflow cannot be reached; the run can be resumed (exit code 4).
+        Superseded: a newer attempt owns the run.
+        RunFailed: training failed, with the first failing worker's own words.
+    """
+    started = time.monotonic()
+    store = Store(request.store_url)
+    store.check_attempt(request.run_id, request.attempt)
+    known = _known_evaluations(request, store)
+    if known is not None:
+        return known
+    with tempfile.TemporaryDirectory(prefix="headrace-train-") as folder, _reporter(request, store) as reporter:
+        outcome = _run_child(request, connection, Path(folder), reporter)
+        _log_missing(reporter, outcome.pop("history"))
+    outcome["package_sha256"] = str(outcome["package_uri"]).rstrip("/").rsplit("/", 1)[-1]
+    outcome["seconds"]["total"] = round(time.monotonic() - started, 3)
+    return TrainingResult.from_record(outcome)
+
+
+def _known_evaluations(request: TrainingRequest, store: Store) -> TrainingResult | None:
+    """The result where nothing is left to do: no training is needed and every evaluation is in the store."""
+    if request.train_needed or request.package_uri is None:
+        return None
+    evaluations: dict[str, Mapping[str, Any]] = {}
+    for uri in (request.package_uri, *request.evaluate):
+        sha256 = uri.rstrip("/").rsplit("/", 1)[-1]
+        found = store.read_json(store.uri("evaluations", sha256, f"{request.split_fingerprint}.json"))
+        if not isinstance(found, dict):
+            return None
+        evaluations[sha256] = {"metrics": found["metrics"], "samples": found["samples"]}
+    sha256 = request.package_uri.rstrip("/").rsplit("/", 1)[-1]
+    return TrainingResult(request.package_uri, sha256, 0, 0, {}, evaluations, {}, {"total": 0.0})
+
+
+# metrics
+
+
+@contextmanager
+def _reporter(request: TrainingRequest, store: Store) -> Iterator[Reporter | None]:
+    """MLflow's reporter for the time of a training; what it has taken is written when the block ends."""
+    if request.tracking_uri is None or request.mlflow_run_id is None:
+        yield None
+        return
+    from headrace.tracking.reporter import Reporter
+
+    reporter = Reporter(
+        request.tracking_uri,
+        request.mlflow_run_id,
+        check=lambda: store.check_attempt(request.run_id, request.attempt),
+    )
+    try:
+        yield reporter
+    except BaseException:
+        try:
+            reporter.close(5.0)
+        except HeadraceError as error:  # the training's own error is the one to tell
+            events.emit("message", step="train", text=error.message)
+        raise
+    reporter.close()
+
+
+def _log_missing(reporter: Reporter | None, history: list[dict[str, Any]]) -> None:
+    """Log epochs of which only the checkpoint knows: the reporter skips what MLflow has."""
+    for entry in history if reporter is not None else ():
+        reporter.log_epoch(entry["epoch"], entry["metrics"], entry["time"])  # type: ignore[union-attr]
+
+
+class _Reports:
+    """The controller's lines, each passed on once."""
+
+    def __init__(self, path: Path, reporter: Reporter | None) -> None:
+        self._path = path
+        self._reporter = reporter
+        self._read = 0
+
+    def pass_on(self) -> None:
+        """Log what was appended since the last call."""
+        if self._reporter is None or not self._path.exists():
+            return
+        with open(self._path, "rb") as file:
+            file.seek(self._read)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                self._read += len(line)
+                entry = json.loads(line)
+                self._reporter.log_epoch(entry["epoch"], entry["metrics"], entry["time"])
+
+
+# the child
+
+
+def _run_child(
+    request: TrainingRequest, connection: Connection, scratch: Path, reporter: Reporter | None
+) -> dict[str, Any]:
+    write_json(
+        scratch / "request.json",
+        {"request": request.to_record(), "connection": connection.to_record(), "parent": os.getpid()},
+    )
+    watch = HeadWatch(connection)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "headrace.training.ray_driver", str(scratch)],
+        env=_environment(request, connection),
+        stdin=subprocess.DEVNULL,
+        process_group=0,  # Ctrl-C is ours to handle
+    )
+    reports = _Reports(scratch / "reports.jsonl", reporter)
+    try:
+        while child.poll() is None:
+            reports.pass_on()
+            if watch.gone():
+                raise watch.error()
+            time.sleep(POLL_SECONDS)
+        reports.pass_on()
+    finally:
+        _end(child, at_once=watch.gone())
+    return _outcome(read_json(scratch / "outcome.json"), child.returncode, watch)
+
+
+def _environment(request: TrainingRequest, connection: Connection) -> dict[str, str]:
+    environment = {**os.environ, **connection.env, **RAY_TRAIN}
+    if connection.single_machine:  # one process less: no node can be taken away from under the workers
+        environment["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
+    if request.events_path:
+        environment[events.VARIABLE] = request.events_path
+    return environment
+
+
+def _end(child: subprocess.Popen[bytes], *, at_once: bool) -> None:
+    """End the child if it still runs."""
+    if child.poll() is None and not at_once:
+        child.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(GRACE_SECONDS)
+    if child.poll() is None:
+        child.send_signal(signal.SIGKILL)
+    child.wait()
+
+
+def _outcome(outcome: Mapping[str, Any] | None, code: int, watch: HeadWatch) -> dict[str, Any]:
+    """The child's result, or its error raised; where the head's death may be behind it, that is found out first."""
+    if outcome is not None and "result" in outcome:
+        return dict(outcome["result"])
+    error = error_from_record(outcome["error"]) if outcome is not None else _ended(code)
+    if outcome is not None and outcome["trace"]:
+        print(outcome["trace"], file=sys.stderr, flush=True)
+    deadline = time.monotonic() + REFUSALS * INTERVAL_SECONDS + 1.0
+    while error.code in DOUBTFUL and time.monotonic() < deadline:
+        if watch.gone():
+            raise watch.error()
+        time.sleep(POLL_SECONDS)
+    raise error
+
+
+def _ended(code: int) -> RunFailed:
+    ended = f"signal {-code}" if code < 0 else f"exit code {code} and no result"
+    return RunFailed(
+        f"the process that drives Ray Train ended with {ended}",
+        action="look into the log, then resume the run: it goes on from the newest checkpoint",
+        code="driver-died",
+    )

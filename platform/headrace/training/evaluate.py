@@ -1,0 +1,194 @@
+"""Measuring packages on the test split, on the workers that have the data: the new model and the champion alike.
+
+A package is measured as it will be served: read from the store, every file held to its hash, in float32.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headrace.base.errors import HeadraceError, InvalidInput
+from headrace.store import Store
+from headrace.training.batches import Examples, evaluation_batches
+from headrace.training.group import Group
+from headrace.training.loop import judge
+from headrace.training.progress import Teller
+from headrace_models.package import load_package
+from headrace_models.tasks.base import Metrics, Sample, Schema, Task
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from headrace_models.package import LoadedModel
+
+PICTURES = 16  # examples shown with their predictions
+BATCH = 64  # samples per forward pass on one worker
+
+
+def evaluation_uri(store: Store, package_sha256: str, split_fingerprint: str) -> str:
+    """Where the metrics of a package on a split's test part lie; plots are in the folder of the same stem."""
+    return store.uri("evaluations", package_sha256, f"{split_fingerprint}.json")
+
+
+def local_package(store: Store, uri: str, into: Path) -> Path:
+    """The package at URI as a folder of this machine, fetched if need be.
+
+    Raises:
+        InvalidInput: there is none.
+    """
+    path = store.path(uri)
+    if store.local and Path(path).is_dir():
+        return Path(path)
+    folder = into / uri.rstrip("/").rsplit("/", 1)[-1]
+    try:
+        store.filesystem.get(f"{path.rstrip('/')}/", f"{folder}/", recursive=True)
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"there is no package at {uri}: {error}", action="was it removed from the store?") from error
+    return folder
+
+
+def require_comparable(task: Task, name: str, schema: Schema) -> None:
+    """Raise InvalidInput unless TASK can be measured on data of SCHEMA for the task called NAME."""
+    if task.card.name != name:
+        raise InvalidInput(f"it does {task.card.name}, not {name}", action="compare models of one task")
+    if task.schema.classes != schema.classes:
+        ours, theirs = set(schema.classes), set(task.schema.classes)
+        parts = [f"it does not know {', '.join(sorted(ours - theirs))}"] if ours - theirs else []
+        parts += [f"it knows {', '.join(sorted(theirs - ours))}, which the data lacks"] if theirs - ours else []
+        raise InvalidInput(
+            f"its classes are others: {'; '.join(parts) or 'their order differs'}",
+            action="compare models of one data set",
+        )
+    missing = [column for column in task.schema.columns if column not in schema.columns]
+    if missing:
+        raise InvalidInput(f"it needs the columns {', '.join(missing)}", action="compare models of one data set")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What all workers together measured of one package."""
+
+    package: LoadedModel
+    metrics: Metrics
+    samples: int
+    examples: Examples
+
+    def record(self, split_fingerprint: str) -> dict[str, Any]:
+        """As it is stored."""
+        return {
+            "metrics": self.metrics.compute() if self.samples else {},
+            "samples": self.samples,
+            "package_sha256": self.package.sha256,
+            "split_fingerprint": split_fingerprint,
+        }
+
+
+class Evaluator:
+    """Evaluates packages on one split's test part, one after the other; all workers call it alike."""
+
+    def __init__(
+        self,
+        store: Store,
+        split_fingerprint: str,
+        shard: Sequence[Sample],
+        schema: Schema,
+        group: Group,
+        teller: Teller,
+    ) -> None:
+        self._store = store
+        self._fingerprint = split_fingerprint
+        self._shard = shard
+        self._schema = schema
+        self._group = group
+        self._teller = teller
+
+    def stored(self, uri: str) -> dict[str, Any] | None:
+        """The evaluation of the package at URI that the store has already."""
+        sha256 = uri.rstrip("/").rsplit("/", 1)[-1]
+        found = self._store.read_json(evaluation_uri(self._store, sha256, self._fingerprint))
+        return found if isinstance(found, dict) else None
+
+    def measure(self, uri: str, task_name: str) -> Evaluation:
+        """Measure the package at URI. Raises on every worker if it fails on one."""
+        with tempfile.TemporaryDirectory(prefix="headrace-package-") as scratch:
+            package, error = self._load(uri, task_name, Path(scratch))
+            errors = [found for found in self._group.gather(error) if found]
+            if errors or package is None:
+                raise InvalidInput(errors[0], action="")
+            examples = Examples(self._shard, package.task)
+            batches = evaluation_batches(examples, package.task, BATCH)
+            metrics, _, samples = judge(package.model, None, package.task, batches, self._group, self._teller)
+        return Evaluation(package, metrics, samples, examples)
+
+    def _load(self, uri: str, task_name: str, scratch: Path) -> tuple[LoadedModel | None, str | None]:
+        try:
+            folder = local_package(self._store, uri, scratch)
+            package = load_package(folder, str(self._group.device))
+            require_comparable(package.task, task_name, self._schema)
+            return package, None
+        except HeadraceError as error:
+            return None, error.message
+        except Exception as error:  # a package may carry anybody's code
+            return None, f"{type(error).__name__}: {error}"
+
+    def write(self, evaluation: Evaluation, history: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+        """Store an evaluation with its pictures, the record last; returns the record.
+
+        The last worker draws: the first one has the most to do already.
+        """
+        record = evaluation.record(self._fingerprint)
+        uri = evaluation_uri(self._store, evaluation.package.sha256, self._fingerprint)
+        if self._group.rank == self._group.world - 1:
+            for name, picture in self._pictures(evaluation, history).items():
+                self._store.write_bytes(f"{uri.removesuffix('.json')}/{name}.png", picture)
+        self._group.gather(None)  # the record stands for the whole, so it comes after the pictures
+        if self._group.first:
+            self._store.write_json(uri, record)
+        return record
+
+    def _pictures(self, evaluation: Evaluation, history: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
+        import matplotlib
+
+        matplotlib.use("Agg")
+        task, examples = evaluation.package.task, evaluation.examples
+        figures: dict[str, Figure] = {}
+        if evaluation.samples:
+            figures.update(task.plots(evaluation.metrics))
+        shown = [examples[index][1] for index in range(min(PICTURES, len(examples)))]
+        if shown:
+            outputs = evaluation.package.forward(task.collate(shown))
+            figures.update(task.example_pictures(shown, outputs))
+        if history:
+            figures["loss_curves"] = loss_curves(history)
+        return {name: _png(figure) for name, figure in figures.items()}
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    return buffer.getvalue()
+
+
+def loss_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
+    """Training and validation loss by epoch, and the other validation metrics beside them."""
+    from matplotlib.figure import Figure as NewFigure
+
+    names = {name for entry in history for name in entry["metrics"]}
+    losses = [name for name in ("train.loss", "validation.loss") if name in names]
+    others = sorted(name for name in names if name.startswith("validation.") and name not in losses)
+    figure = NewFigure(figsize=(9, 3.5), layout="constrained")
+    for axes, shown in zip(figure.subplots(1, 2), (losses, others), strict=True):
+        for name in shown:
+            points = [(entry["epoch"], entry["metrics"][name]) for entry in history if name in entry["metrics"]]
+            axes.plot(*zip(*points, strict=True), marker="." if len(points) < 50 else None, label=name)
+        axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        if shown:
+            axes.legend(fontsize="small")
+    return figure

@@ -1,0 +1,136 @@
+"""Where weights start: those of another model where `model.init_from` names one, and which of them stay as they are.
+
+Weights are matched by name and shape, because the usual case is a backbone whose head has other classes; what was taken
+and what was not is told, since a typo in a name would otherwise train from scratch unnoticed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+
+import fsspec
+import torch
+
+from headrace.base.errors import Finding, InvalidInput, SpecInvalid
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Which of the given weights fit: `loaded` names, `reshaped` (same name, other shape), `missing` and `unused`."""
+
+    loaded: tuple[str, ...]
+    reshaped: tuple[str, ...]
+    missing: tuple[str, ...]
+    unused: tuple[str, ...]
+
+    def __str__(self) -> str:
+        parts = [f"{len(self.loaded)} weights loaded"]
+        if self.reshaped:
+            parts.append(f"{len(self.reshaped)} initialised anew because of another shape ({_some(self.reshaped)})")
+        if self.missing:
+            parts.append(f"{len(self.missing)} initialised anew because they are not there ({_some(self.missing)})")
+        if self.unused:
+            parts.append(f"{len(self.unused)} of the given ones not used ({_some(self.unused)})")
+        return "; ".join(parts)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def match_weights(own: Mapping[str, Shape], given: Mapping[str, Shape]) -> Matching:
+    """Match a model's OWN weights with the GIVEN ones, by name and shape."""
+    shared = [name for name in own if name in given]
+    return Matching(
+        loaded=tuple(name for name in shared if own[name] == given[name]),
+        reshaped=tuple(name for name in shared if own[name] != given[name]),
+        missing=tuple(name for name in own if name not in given),
+        unused=tuple(name for name in given if name not in own),
+    )
+
+
+def read_weights(uri: str) -> dict[str, torch.Tensor]:
+    """The weights of a package's folder or of one safetensors file.
+
+    Raises:
+        InvalidInput: there is neither at URI, or it cannot be read.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        filesystem, path = fsspec.core.url_to_fs(uri)
+        if filesystem.isdir(path):
+            path = f"{path.rstrip('/')}/model.safetensors"
+        weights = load(filesystem.cat_file(path))
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InvalidInput(
+            f"model.init_from: no weights can be read from {uri}: {error}",
+            action="give a package of the store, a folder with model.safetensors, or a .safetensors file",
+        ) from error
+    if weights and all(name.startswith("module.") for name in weights):  # saved out of DDP
+        weights = {name.removeprefix("module."): value for name, value in weights.items()}
+    return weights
+
+
+def load_weights(model: torch.nn.Module, uri: str) -> Matching:
+    """Start MODEL from the weights at URI, as far as names and shapes agree.
+
+    Raises:
+        InvalidInput: not one weight fits, or nothing can be read.
+    """
+    given = read_weights(uri)
+    own = model.state_dict()
+    matching = match_weights(
+        {name: tuple(value.shape) for name, value in own.items()},
+        {name: tuple(value.shape) for name, value in given.items()},
+    )
+    if not matching.loaded:
+        raise InvalidInput(
+            f"model.init_from: none of the {len(given)} weights in {uri} fits the model",
+            action=f"its own are named like {_some(list(own))}, the given ones like {_some(list(given))}",
+        )
+    model.load_state_dict({name: given[name] for name in matching.loaded}, strict=False)
+    return matching
+
+
+def frozen_names(names: Iterable[str], patterns: Sequence[str]) -> set[str]:
+    """The parameters among NAMES that any of PATTERNS ("backbone.*") matches.
+
+    Raises:
+        SpecInvalid: a pattern matches none, or nothing would be left to train.
+    """
+    known = list(names)
+    found = {pattern: {name for name in known if fnmatchcase(name, pattern)} for pattern in patterns}
+    findings = [
+        Finding(
+            "model.freeze",
+            pattern,
+            "patterns that match the model's parameters",
+            f"the nearest are {_some(get_close_matches(pattern, known, 3, 0.0))}",
+        )
+        for pattern, matched in found.items()
+        if not matched
+    ]
+    if findings:
+        raise SpecInvalid(str(findings[0]), action="mend model.freeze", findings=findings)
+    frozen = set().union(*found.values())
+    if frozen and frozen == set(known):
+        raise SpecInvalid(
+            "model.freeze freezes every parameter: nothing is left to train",
+            action="leave something out of model.freeze",
+            findings=[Finding("model.freeze", ", ".join(patterns), "patterns that leave some parameters free", "")],
+        )
+    return frozen
+
+
+def freeze(model: torch.nn.Module, patterns: Sequence[str]) -> None:
+    """Keep the parameters that PATTERNS match as they are. Raises as `frozen_names`."""
+    frozen = frozen_names((name for name, _ in model.named_parameters()), patterns)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name not in frozen)

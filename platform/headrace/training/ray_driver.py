@@ -1,0 +1,206 @@
+"""The process that talks to Ray: `python -m headrace.training.ray_driver SCRATCH`.
+
+It is a process of its own because Ray's client may end or hang its process when the head dies, handles signals its own
+way, and keeps an interpreter busy that others (MLflow) use. The caller (`driver.py`) watches it and the head.
+
+SCRATCH holds request.json when it starts and outcome.json when it is done; an exit without the latter is a failure,
+whatever its code.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headrace.base import events
+from headrace.base.errors import HeadraceError, NotEnoughResources, RunFailed, Unavailable, error_from_record
+from headrace.base.jsonfile import read_json, write_json
+from headrace.training.request import Connection, TrainingRequest
+
+if TYPE_CHECKING:
+    from headrace.store import Store
+
+REQUEST, OUTCOME, REPORTS = "request.json", "outcome.json", "reports.jsonl"
+
+# How often Ray Train tries to place the workers again (each try waits RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S) before
+# it gives up; without a limit it waits for ever.
+PLACEMENT_RETRIES = 1
+
+CHECKPOINTS_KEPT = 2  # the newest, and the one before it in case its files are damaged
+
+
+def main(scratch: Path) -> None:
+    """Do what SCRATCH/request.json asks for."""
+    record = read_json(scratch / REQUEST)
+    _die_with(int(record["parent"]))
+    request = TrainingRequest.from_record(record["request"])
+    try:
+        outcome = {"result": _train(request, Connection.from_record(record["connection"]), scratch)}
+    except HeadraceError as error:
+        outcome = {"error": error.to_record(), "trace": getattr(error, "trace", "")}
+    except BaseException as error:  # whatever Ray raises, as the caller's words
+        trace = traceback.format_exc()
+        lost = Unavailable(
+            f"training lost its Ray head: {type(error).__name__}: {error}", action="resume the run", code="ray-lost"
+        )
+        outcome = {"error": lost.to_record(), "trace": trace}
+    write_json(scratch / OUTCOME, outcome)
+
+
+def _die_with(parent: int) -> None:
+    """Be killed when the caller ends, however it ends: Ray then frees the workers within half a second."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _train(request: TrainingRequest, connection: Connection, scratch: Path) -> dict[str, Any]:
+    seconds: dict[str, float] = {}
+    started = time.time()
+    import ray
+    import ray.train
+
+    from headrace.store import Store
+    from headrace.training.checkpoint_folder import remove_uncommitted
+
+    seconds["import_ray"] = time.time() - started
+    store = Store(request.store_url)
+    store.check_attempt(request.run_id, request.attempt)
+    remove_uncommitted(store, request.checkpoints_uri)
+    connecting = time.time()
+    ray.init(address=connection.address, namespace="headrace", log_to_driver=True)
+    _require_resources(request, ray.cluster_resources())
+    seconds["connect"] = time.time() - connecting
+    events.emit("progress", step="train", phase="starting workers")
+    fitting = time.time()
+    outcome = _fit(request, store, scratch)
+    seconds["start_workers"] = outcome.pop("entered") - fitting
+    seconds.update(outcome["seconds"])
+    seconds["stop_workers"] = time.time() - outcome.pop("left")
+    outcome["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
+    return outcome
+
+
+def _require_resources(request: TrainingRequest, there: dict[str, float]) -> None:
+    least = request.workers[0]
+    for name, each in (("CPU", request.cpus_per_worker), ("GPU", request.gpus_per_worker)):
+        if least * each > there.get(name, 0):
+            raise NotEnoughResources(
+                f"training asks for {least * each} {name}s ({least} workers with {each} each); "
+                f"the Ray head has {there.get(name, 0):g}",
+                action="lower train.workers or train.resources, or train on a larger machine",
+            )
+
+
+def _fit(request: TrainingRequest, store: Store, scratch: Path) -> dict[str, Any]:
+    from ray.exceptions import RayActorError
+    from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError
+
+    tries = 0
+    while True:
+        try:
+            result = _trainer(request, store, scratch).fit()
+            value = result.return_value
+            if not isinstance(value, dict):
+                raise RunFailed("training ended without a result", action="look into the log")
+            return value
+        except ControllerError as error:
+            raise _translated(error.controller_failure, request) from error
+        except TrainingFailedError as error:
+            raise _given_up(error, request) from error
+        except RayActorError:  # the controller was killed: a new one goes on from the newest checkpoint
+            tries += 1
+            if tries > int(request.train["train"]["max_failures"]):
+                raise
+            events.emit("message", step="train", text="Ray Train's controller died; training starts again")
+
+
+def _trainer(request: TrainingRequest, store: Store, scratch: Path) -> Any:
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+
+    from headrace.training.backend import MeetingBackendConfig
+    from headrace.training.callbacks import RunCallback
+    from headrace.training.trainer import QuickTrainer
+    from headrace.training.worker import train_worker
+
+    parent, _, name = request.checkpoints_uri.rstrip("/").rpartition("/")
+    least, most = request.workers
+    resources: dict[str, float] = {"CPU": request.cpus_per_worker}
+    if request.gpus_per_worker:
+        resources["GPU"] = request.gpus_per_worker
+    return QuickTrainer(
+        train_worker,
+        train_loop_config={"request": request.to_record()},
+        backend_config=MeetingBackendConfig(scratch=str(scratch)),
+        scaling_config=ScalingConfig(
+            num_workers=most if least == most else (least, most),
+            use_gpu=request.gpus_per_worker > 0,
+            resources_per_worker=resources,
+        ),
+        run_config=RunConfig(
+            name=name,
+            storage_path=store.path(parent),
+            storage_filesystem=_arrow_filesystem(store),
+            checkpoint_config=CheckpointConfig(num_to_keep=CHECKPOINTS_KEPT),
+            failure_config=FailureConfig(
+                max_failures=int(request.train["train"]["max_failures"]), controller_failure_limit=PLACEMENT_RETRIES
+            ),
+            callbacks=[RunCallback(str(scratch / REPORTS), request.events_path)],
+        ),
+    )
+
+
+def _arrow_filesystem(store: Store) -> Any:
+    if store.local:
+        return None
+    from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+    return PyFileSystem(FSSpecHandler(store.filesystem))
+
+
+def _translated(failure: BaseException, request: TrainingRequest) -> HeadraceError:
+    """What a controller's failure means: mostly the first worker's own error, sometimes no room for the workers."""
+    from headrace.training.failures import WorkerFailure
+
+    if isinstance(failure, WorkerFailure):
+        error = error_from_record(failure.record)
+        error.trace = failure.trace  # type: ignore[attr-defined]
+        return error
+    if type(failure).__name__ in ("WorkerGroupStartupTimeoutError", "InsufficientClusterResourcesError"):
+        return NotEnoughResources(
+            f"{request.workers[0]} workers could not be placed: others hold the CPUs or GPUs",
+            action="wait until they are done, then `headrace resume`",
+        )
+    return RunFailed(
+        f"Ray Train's controller failed: {failure}",
+        action="look into the log, then `headrace resume`",
+        code="controller-failed",
+    )
+
+
+def _given_up(error: Any, request: TrainingRequest) -> HeadraceError:
+    from headrace.training.failures import WorkerFailure
+
+    failures = getattr(error, "worker_failures", {})
+    for failure in failures.values():
+        if isinstance(failure, WorkerFailure):
+            raised = error_from_record(failure.record)
+            raised.trace = failure.trace  # type: ignore[attr-defined]
+            return raised
+    which = ", ".join(str(rank) for rank in sorted(failures)) or "?"
+    return RunFailed(
+        f"training failed after {request.train['train']['max_failures']} restarts: worker {which} died",
+        action="was it killed for its memory? See the log and `dmesg`; lower train.batch_size, then `headrace resume`",
+        code="workers-died",
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,65 @@
+"""Where Ray Train enters: in every worker process, again after each restart.
+
+Light at import, because the controller unpickles a reference to it as well; torch is imported when a worker runs it.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headrace.base import events
+from headrace.training.failures import failure_of
+from headrace.training.request import TrainingRequest
+
+if TYPE_CHECKING:
+    from headrace.training.group import Group
+
+
+def train_worker(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Do the request's work and return what the driver makes its result of.
+
+    Raises:
+        WorkerFailure: whatever went wrong, and whether it would again.
+    """
+    entered = time.time()
+    request = TrainingRequest.from_record(config["request"])
+    if request.events_path:
+        os.environ[events.VARIABLE] = request.events_path
+    try:
+        group = _open_group(request.cpus_per_worker)
+        from headrace.training.group import close_group
+        from headrace.training.work import Work
+
+        ready = time.time()
+        with tempfile.TemporaryDirectory(prefix="headrace-worker-") as folder:
+            outcome = Work(request, group, Path(folder)).run()
+        close_group()
+    except BaseException as error:
+        raise failure_of(error) from None
+    outcome["entered"], outcome["left"] = entered, time.time()
+    outcome["seconds"]["import_and_meet"] = ready - entered
+    return outcome
+
+
+def _open_group(threads: int) -> Group:
+    import ray.train
+    import torch
+
+    from headrace.training.group import open_group
+
+    torch.set_num_threads(threads)
+    context = ray.train.get_context()
+    device = torch.device("cpu")
+    if ray.get_gpu_ids():
+        from ray.train.torch import get_device
+
+        device = get_device()
+        torch.cuda.set_device(device)
+        torch.backends.cudnn.benchmark = False  # the same algorithm every time: a resumed training repeats itself
+        torch.backends.cudnn.deterministic = True
+    return open_group(context.get_world_rank(), context.get_world_size(), context.get_local_world_size(), device)
