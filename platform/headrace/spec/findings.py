@@ -16,13 +16,14 @@ from pydantic_core import ErrorDetails
 from headrace.base.ids import slug
 from headrace.spec.fold import Folded
 from headrace.spec.gate import GRAMMAR, CheckInvalid
-from headrace.spec.model import ALIAS_PATTERN, LABEL_PATTERN
+from headrace.spec.model import ALIAS_PATTERN, ENDPOINT_PATTERN, LABEL_PATTERN
 from headrace.spec.yaml_reader import Path
 from headrace_models.catalog import listed, nearest
 
 _PATTERNS = {
     LABEL_PATTERN: "small letters, digits and `-`, a letter first, at most 63",
-    ALIAS_PATTERN: "letters, digits, `_` and `-`, but not `latest` or `v1`",
+    ENDPOINT_PATTERN: "small letters, digits and `-`, a letter first, at most 52",
+    ALIAS_PATTERN: "letters, digits, `_` and `-`, a letter first, but not `latest` or `v1`",
 }
 _KINDS = {
     "integer": "a whole number",
@@ -132,8 +133,8 @@ def _action(kind: str, value: Any, node: Mapping[str, Any]) -> str:
         return "write `key: value` lines below it"
     if "const" in node:
         return f"write {node['const']}"
-    if node.get("pattern") == LABEL_PATTERN:
-        return f"write `{slug(value, 63)}`"
+    if node.get("pattern") in {LABEL_PATTERN, ENDPOINT_PATTERN} and isinstance(value, str):
+        return f"write `{slug(value, 52)}`"
     return _ACTIONS.get(kind, "write a value that is allowed")
 
 

@@ -144,9 +144,21 @@ def _split(folded: Folded, data: Mapping[str, Any]) -> None:
                 "random, stratified, hash, or a column named in data",
                 f"add `data.{strategy}`, the column to go by",
             )
-    shares = [
-        _number(split.get(key, default)) for key, default in (("train", 0.7), ("validation", 0.15), ("test", 0.15))
-    ]
+    kinds = {card.name: card.label_kind for card in _known_tasks(folded).values()}
+    numbers = [task for task, kind in kinds.items() if kind == "number"]
+    if split.get("strategy") == "stratified" and numbers:
+        folded.report(
+            (*path, "strategy"),
+            f'"stratified", and {numbers[0]} has no classes',
+            "random, group, time, hash",
+            "take another strategy",
+        )
+    _shares(folded, split, path)
+
+
+def _shares(folded: Folded, split: Mapping[str, Any], path: Path) -> None:
+    defaults = {"train": 0.7, "validation": 0.15, "test": 0.15}
+    shares = [_number(split.get(key, default)) for key, default in defaults.items()]
     if any(share is None or not 0 <= share <= 1 for share in shares):
         return
     total = sum(share for share in shares if share is not None)

@@ -15,7 +15,8 @@ from headrace.base.jsonfile import sha256_of
 from headrace.spec.gate import parse_check
 
 LABEL_PATTERN = r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$"
-ALIAS_PATTERN = r"^(?![vV]\d+$)(?![lL][aA][tT][eE][sS][tT]$)[A-Za-z0-9_-]+$"
+ENDPOINT_PATTERN = r"^[a-z]([-a-z0-9]{0,50}[a-z0-9])?$"
+ALIAS_PATTERN = r"^(?![vV]\d+$)(?![lL][aA][tT][eE][sS][tT]$)[A-Za-z][A-Za-z0-9_-]{0,99}$"
 
 FORMATS = ("image-folder", "voc", "coco", "mot", "csv", "parquet", "text-lines", "audio-manifest")
 TABLE_FORMATS = ("csv", "parquet")
@@ -27,6 +28,7 @@ def _canonical_check(value: Any) -> Any:
 
 
 Text = Annotated[str, Field(min_length=1)]
+EndpointName = Annotated[str, Field(pattern=ENDPOINT_PATTERN)]
 DnsLabel = Annotated[str, Field(pattern=LABEL_PATTERN)]
 Check = Annotated[str, BeforeValidator(_canonical_check)]
 Share = Annotated[StrictFloat, Field(ge=0, le=1)]
@@ -55,7 +57,8 @@ class Split(Part):
         description=(
             "`random`; `stratified`: every class in the same proportion; `group`: all samples of one `data.group` on "
             "one side; `time`: the oldest train, the newest test; `hash`: by the sample's id, so that a sample never "
-            "changes sides when data is added. Default: `group` or `time` where that column is named, else `random`."
+            "changes sides when data is added. Default: `group` or `time` where "
+            "that column is named, else `stratified` for classes and `random` for numbers."
         ),
     )
     train: Share = Field(default=0.7, description="Share of samples that the model learns from, 0..1. Default 0.7.")
@@ -98,7 +101,7 @@ class Data(Part):
         default=0.01,
         description="Share of unreadable samples that is left out and named; above it: refused. Default 0.01.",
     )
-    split: Split = Field(default=Split(), description="How samples are dealt out. Default 70 : 15 : 15, at random.")
+    split: Split = Field(default=Split(), description="How samples are dealt out. Default 70 : 15 : 15.")
 
 
 class Model(Named):
@@ -216,7 +219,7 @@ class DeployResources(Part):
 class Deploy(Part):
     """The endpoint that answers with the registered version."""
 
-    name: DnsLabel = Field(description="Name of the endpoint, and its path. Default: the spec's name.")
+    name: EndpointName = Field(description="Name of the endpoint, and its path. Default: the spec's name.")
     replicas: Count = Field(default=1, description="Processes that answer. Default 1.")
     resources: DeployResources = Field(default=DeployResources(), description="What each replica reserves.")
 
