@@ -7,13 +7,17 @@ load the model and take 6 s.
 
 from __future__ import annotations
 
+import json
 import tempfile
-from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headrace.tracking import facts
+from headrace_models.package import arrays, read_package
+from headrace_models.package.manifest import EXAMPLE
+from headrace_models.package.mlflow_facts import Column, mlflow_columns
+from headrace_models.tasks.base import Signature
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -77,8 +81,6 @@ def _save(package: Path, target: Path, model: LoggedModel, mlflow_run_id: str) -
     import mlflow.pyfunc
     from mlflow.models import Model
 
-    from headrace_models.package import read_package
-
     manifest = read_package(package)
     mlflow.pyfunc.save_model(
         str(target),
@@ -91,35 +93,37 @@ def _save(package: Path, target: Path, model: LoggedModel, mlflow_run_id: str) -
             model_id=model.model_id,
             metadata={"headrace.package_sha256": manifest.sha256, "headrace.task": manifest.task_name},
         ),
-        signature=signature_of(manifest),
-        input_example=example_of(package),
+        signature=signature_of(manifest.signature),
+        input_example=example_of(package, manifest.signature),
         pip_requirements=pinned(),
     )
 
 
-def signature_of(manifest: Any) -> Any:
-    """The package's signature as MLflow's."""
-    import json
-
+def signature_of(signature: Signature) -> Any:
+    """The package's signature as MLflow's: columns of a table."""
     from mlflow.models import ModelSignature
+    from mlflow.types.schema import Array, ColSpec, DataType, Schema
 
-    from headrace_models.package.mlflow_loader import mlflow_columns
+    def columns(side: list[Column]) -> Any:
+        types = [(column["name"], DataType[column["type"]], column["array"]) for column in side]
+        return Schema([ColSpec(Array(kind) if array else kind, name) for name, kind, array in types])
 
-    columns: Mapping[str, Any] = mlflow_columns(manifest.signature)
-    return ModelSignature.from_dict({side: json.dumps(columns[side]) for side in ("inputs", "outputs")})
+    sides = mlflow_columns(signature)
+    return ModelSignature(inputs=columns(sides["inputs"]), outputs=columns(sides["outputs"]))
 
 
-def example_of(package: Path) -> Any:
+def example_of(package: Path, signature: Signature) -> Any:
     """The package's example request as a table."""
-    import json
-
     import pandas
 
-    from headrace_models.package import arrays
-    from headrace_models.package.manifest import EXAMPLE
-
     example = arrays.from_record(json.loads((package / EXAMPLE).read_text(encoding="utf-8")))
-    return pandas.DataFrame({name: array.reshape(-1).tolist() for name, array in example.items()})
+    texts = {spec.name for spec in signature.inputs if spec.datatype == "BYTES" and spec.content == "text"}
+    return pandas.DataFrame(
+        {
+            name: [value.decode() if name in texts and isinstance(value, bytes) else value for value in array.tolist()]
+            for name, array in example.items()
+        }
+    )
 
 
 def pinned() -> list[str]:
