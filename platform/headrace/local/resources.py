@@ -6,11 +6,9 @@ anything starts when it asks for more than there is, and waits for its turn here
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from headrace.base.errors import NotEnoughResources
@@ -23,11 +21,11 @@ class Capacity(Protocol):
     """What a Ray head has; `local.ray_head.Head` is one."""
 
     @property
-    def num_cpus(self) -> float:
+    def num_cpus(self) -> int:
         """CPUs for actors and tasks."""
 
     @property
-    def num_gpus(self) -> float:
+    def num_gpus(self) -> int:
         """GPUs for actors and tasks."""
 
 
@@ -35,20 +33,15 @@ class Capacity(Protocol):
 class Machine:
     """What a head started on this machine would have."""
 
-    num_cpus: float
-    num_gpus: float
+    num_cpus: int
+    num_gpus: int
 
 
 def machine() -> Machine:
-    """This machine's CPUs, as far as this process may use them, and its NVIDIA GPUs."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    devices = len(list(Path("/proc/driver/nvidia/gpus").glob("*"))) if visible is None else _count(visible)
-    return Machine(float(len(os.sched_getaffinity(0))), float(devices))
+    """What a head started on this machine now would have."""
+    from headrace.local.ray_head import available_cpus, available_gpus
 
-
-def _count(visible: str) -> int:
-    names = [name.strip() for name in visible.split(",")]
-    return len([name for name in names if name and not name.startswith("-")])
+    return Machine(available_cpus(), available_gpus())
 
 
 @dataclass(frozen=True)
@@ -76,7 +69,7 @@ def demand_of(train: Mapping[str, Any], capacity: Capacity) -> Demand:
     least, most = int(workers["min"]), int(workers["max"])
     gpus = train["gpus_per_worker"]
     if gpus == "auto":
-        gpus = 1 if 0 < most <= capacity.num_gpus else 0
+        gpus = 1 if least <= capacity.num_gpus else 0
     return Demand(least, most, float((train.get("resources") or {}).get("cpus_per_worker") or 1), float(gpus))
 
 
@@ -89,8 +82,12 @@ def check_resources(record: Mapping[str, Any], capacity: Capacity | None = None)
     Raises:
         NotEnoughResources: its least number of workers needs more CPUs or GPUs than there are.
     """
-    there = machine() if capacity is None else capacity
-    demand = demand_of(record["train"], there)
+    return check_demand(record["train"], machine() if capacity is None else capacity)
+
+
+def check_demand(train: Mapping[str, Any], there: Capacity) -> Demand:
+    """The demand of the `train` record, which a head with the capacity THERE can meet. Raises NotEnoughResources."""
+    demand = demand_of(train, there)
     for name, each, available in (
         ("CPU", demand.cpus_per_worker, there.num_cpus),
         ("GPU", demand.gpus_per_worker, there.num_gpus),

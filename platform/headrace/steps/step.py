@@ -1,0 +1,203 @@
+"""What the four steps have in common: who they act for, how they tell what they do, and how they end.
+
+A step's body is one function of a `Step`; `run_step` is what a component calls. It writes `result.json` or `error.json`
+last, and turns every end without a result into a non-zero exit: Ray's signal handler, for one, leaves with exit code 0.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, Literal, NoReturn, Protocol
+
+from headrace.base import events
+from headrace.base.errors import Cancelled, HeadraceError, RunFailed
+from headrace.base.jsonfile import canonical
+from headrace.store import Store
+from headrace.store.step_files import read_note, result_uri, step_uri
+
+AT_RUN = "at-run"  # the value of a parameter that the step finds out by itself (scheduled runs)
+LOST_EXIT_CODE = 70  # of a step that ended without a word (EX_SOFTWARE)
+
+
+class Artifact(Protocol):
+    """An output artifact of Kubeflow."""
+
+    path: str
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step did: `values` are its facts, `why` says for people why it was cached or had nothing to do."""
+
+    values: Mapping[str, Any]
+    state: Literal["succeeded", "cached"] = "succeeded"
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of one attempt of a run.
+
+    `attempt` is the pair that every write carries: the run's own, and the training's (1 on a laptop).
+    """
+
+    name: str
+    run_id: str
+    attempt: str
+    store: Store = field(default_factory=Store)
+
+    def check(self) -> None:
+        """Raise Superseded if a newer attempt owns the run."""
+        self.store.check_attempt(self.run_id, self.attempt)
+
+    def message(self, text: str) -> None:
+        """Tell people what it is doing."""
+        events.emit("message", step=self.name, text=text)
+
+    def waiting(self, names: Sequence[str]) -> None:
+        """Tell people for whom it waits."""
+        events.emit("waiting", step=self.name, text=f"waiting for {', '.join(names)}")
+
+    def recall(self, key: str) -> dict[str, Any] | None:
+        """What this step gave for KEY, or None; a run that was told to look nothing up knows only what it made."""
+        found = self.store.recall(self.name, key)
+        if found is not None and not self.uses_cache and found.get("run_id") != self.run_id:
+            return None
+        return found
+
+    def remember(self, key: str, values: Mapping[str, Any]) -> None:
+        """Record what this step gave for KEY."""
+        self.check()
+        self.store.remember(self.name, key, {**values, "run_id": self.run_id})
+
+    @property
+    def uses_cache(self) -> bool:
+        """Whether the run may take what other runs made."""
+        options = read_note(self.store, self.run_id, "options") or {}
+        return bool(options.get("cache", True))
+
+    def part(self, uri: str) -> dict[str, Any]:
+        """The part of the spec that this step reads. Raises RunFailed where it is gone."""
+        found = self.store.read_json(uri)
+        if not isinstance(found, dict):
+            raise RunFailed(f"{uri} is not in the store", action="run the spec again", code="store-incomplete")
+        return found
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let a signal to end wait until the block is through: for writes that only make sense together."""
+    waiting: list[int] = []
+    before = {
+        number: signal.signal(number, lambda received, frame: waiting.append(received))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if waiting:
+            signal.raise_signal(waiting[0])
+
+
+def describe(artifact: Artifact | None, uri: str, **metadata: Any) -> None:
+    """Say in Kubeflow's artifact where the store has the real thing; nothing reads through it."""
+    if artifact is None:
+        return
+    artifact.metadata.update({"uri": uri, **{key: value for key, value in metadata.items() if value is not None}})
+    with open(artifact.path, "w", encoding="utf-8") as file:
+        file.write(canonical({"uri": uri}))
+
+
+def run_step(name: str, run_id: str, attempt: str, body: Callable[[Step], Outcome]) -> dict[str, Any]:
+    """Do BODY as the step NAME and leave word of how it ended.
+
+    Returns what `result.json` holds. Any other end leaves the process with the error's exit code.
+    """
+    step = Step(name, run_id, attempt if "." in attempt else f"{attempt}.1")
+    began = time.monotonic()
+    ended = _refuse_silence()
+    signal.signal(signal.SIGTERM, _interrupt)
+    events.emit("step", step=name, state="running")
+    try:
+        step.check()
+        outcome = body(step)
+        result = _result(step, outcome, time.monotonic() - began)
+        step.check()
+        step.store.write_json(result_uri(step.store, run_id, name, step.attempt), result)
+    except BaseException as error:
+        ended.append(True)
+        _fail(step, error, time.monotonic() - began)
+    ended.append(True)
+    events.emit("step", step=name, state=outcome.state, seconds=result["seconds"], why=outcome.why)
+    return result
+
+
+def _result(step: Step, outcome: Outcome, seconds: float) -> dict[str, Any]:
+    return {
+        **outcome.values,
+        "step": step.name,
+        "run_id": step.run_id,
+        "attempt": step.attempt,
+        "state": outcome.state,
+        "why": outcome.why,
+        "seconds": round(seconds, 3),
+    }
+
+
+def _refuse_silence() -> list[bool]:
+    """Make the process's exit a failure unless the returned list has been filled by then."""
+    ended: list[bool] = []
+
+    def judge() -> None:
+        if not ended:
+            sys.stderr.write("the step ended without a result\n")
+            sys.stderr.flush()
+            os._exit(LOST_EXIT_CODE)
+
+    atexit.register(judge)
+    return ended
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _fail(step: Step, error: BaseException, seconds: float) -> NoReturn:
+    failure = as_error(step, error)
+    traceback.print_exception(error)
+    sys.stderr.flush()
+    where = step_uri(step.store, step.run_id, step.name, step.attempt, "error.json")
+    step.store.write_json(where, failure.to_record())
+    events.emit("step", step=step.name, state="failed", seconds=round(seconds, 3), why=failure.message)
+    raise SystemExit(failure.exit_code) from error
+
+
+def as_error(step: Step, error: BaseException) -> HeadraceError:
+    """ERROR as one of our own: what was not raised on purpose is a failure whose traceback stands in the log."""
+    if isinstance(error, HeadraceError):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        return Cancelled(f"step {step.name} was told to end", action=f"`headrace resume {step.run_id}` goes on with it")
+    if isinstance(error, SystemExit):
+        return RunFailed(
+            f"step {step.name} was left in the middle (exit code {error.code})",
+            action=f"`headrace resume {step.run_id}` goes on where it was",
+            code="step-lost",
+        )
+    return RunFailed(
+        f"step {step.name} failed: {type(error).__name__}: {error}".splitlines()[0],
+        action="the log has the traceback; if it is not your model or data, please report it",
+        code="step-failed",
+    )

@@ -1,0 +1,339 @@
+"""The train step: a trained and measured model, of which only that is done anew which is not in the store.
+
+A training is looked up by what it reads, an evaluation by package and split. So a changed epoch count trains again, a
+new champion costs an evaluation, and a resumed run goes on in the same MLflow run from its newest checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from headrace.base import events
+from headrace.base.errors import Cancelled, HeadraceError, RunFailed
+from headrace.steps.keys import code_versions, evaluation_uri, train_key
+from headrace.steps.step import Artifact, Outcome, Step, describe, run_step
+from headrace.store.step_files import read_note, result_uri, write_note
+
+if TYPE_CHECKING:
+    from headrace.store import Store
+    from headrace.local.resources import Demand
+    from headrace.training import TrainingResult
+
+MARKER = "headrace.json"  # a package's folder is whole once it is there
+
+
+class Version(Protocol):
+    """A registered version, as `headrace.tracking.registry` finds it."""
+
+    @property
+    def name(self) -> str:
+        """The model."""
+
+    @property
+    def version(self) -> str:
+        """Its number."""
+
+    @property
+    def package_uri(self) -> str | None:
+        """Where its package lies."""
+
+    @property
+    def package_sha256(self) -> str | None:
+        """The package's hash."""
+
+
+class Run(Protocol):
+    """The MLflow run of this training, as `headrace.tracking.TrackedRun` is."""
+
+    mlflow_run_id: str
+
+    def to_record(self) -> dict[str, str]:
+        """The record's `mlflow` part."""
+
+    def log_test_metrics(self, metrics: Mapping[str, float], *, package: Any = None) -> None:
+        """Log the test split's metrics."""
+
+    def log_pictures(self, folder: str | Path) -> list[str]:
+        """Log the pictures in a folder."""
+
+    def log_package(self, folder: str | Path, sha256: str) -> Any:
+        """Log the package as a model."""
+
+    def finish(self, status: Any = ...) -> None:
+        """End it."""
+
+
+@dataclass(frozen=True)
+class TrainTools:
+    """What the step needs of the rest of the platform.
+
+    champion: the version that a reference names, or None.
+    open_run: the MLflow run of a step, made or found, with the facts of the spec.
+    workers: the connection to a Ray head and the number of workers that it has room for, held for a block.
+    train: `headrace.training.run_training`.
+    """
+
+    champion: Callable[[str], Version | None]
+    open_run: Callable[[Step, str], Run]
+    workers: Callable[[Step, Mapping[str, Any]], AbstractContextManager[tuple[Any, Demand]]]
+    train: Callable[..., TrainingResult]
+
+
+def train(
+    train_spec: str,
+    split_fingerprint: str,
+    champion: str,
+    run_id: str,
+    attempt: str,
+    model: Artifact | None = None,
+    metrics: Any = None,
+) -> str:
+    """Train and evaluate; returns the URI of the step's result.
+
+    Args:
+        train_spec: URI of the canonical JSON.
+        champion: reference of the version to measure beside the new one ("digits@champion"), "" for none.
+        model: Kubeflow's output artifact of the package.
+        metrics: Kubeflow's output artifact of the test metrics.
+    """
+
+    def body(step: Step) -> Outcome:
+        from headrace.steps.train_tools import local_tools
+
+        outcome = TrainStep(step, local_tools(), step.part(train_spec), split_fingerprint, champion).run()
+        values = outcome.values
+        describe(model, values["package_uri"], sha256=values["package_sha256"], mlflow_model=values.get("model_uri"))
+        describe(metrics, values["evaluation_uri"], **values["metrics"])
+        return outcome
+
+    result = run_step("train", run_id, attempt, body)
+    return result_uri(Step("train", run_id, result["attempt"]).store, run_id, "train", result["attempt"])
+
+
+class TrainStep:
+    """One train step: `run` looks up, does what is missing, and gives the facts."""
+
+    def __init__(
+        self, step: Step, tools: TrainTools, part: Mapping[str, Any], split_fingerprint: str, champion: str
+    ) -> None:
+        self.step = step
+        self.tools = tools
+        self.part = part
+        self.split_fingerprint = split_fingerprint
+        self.champion_reference = champion
+        self.key = train_key(part, split_fingerprint, code_versions())
+
+    def run(self) -> Outcome:
+        """The step's body."""
+        known = self._known()
+        champion = find_champion(self.step, self.tools.champion, self.champion_reference)
+        missing = self._unmeasured(known, champion)
+        if known is not None and not missing:
+            known = self._tracked(known)
+            return Outcome(self._values(known, champion, {}), "cached", "this was trained before")
+        champion_uris = [uri for uri in missing if known is None or uri != known["package_uri"]]
+        if known is None:
+            known, errors, seconds = self._train(champion_uris)
+        else:
+            self.step.message("this was trained before; only the test split is measured")
+            errors, seconds = self._evaluate(known, champion_uris)
+            known = self._tracked(known)
+        if champion is not None and champion["package_uri"] in errors:
+            champion["error"] = errors[champion["package_uri"]]
+        return Outcome(self._values(known, champion, seconds))
+
+    # what is there
+
+    def _known(self) -> dict[str, Any] | None:
+        known = self.step.recall(self.key)
+        if known is None or not self.step.store.exists(f"{known['package_uri']}/{MARKER}"):
+            return None
+        return known
+
+    def evaluation(self, package_sha256: str) -> dict[str, Any] | None:
+        """What the store knows of a package on this run's test split."""
+        return read_evaluation(self.step, package_sha256, self.split_fingerprint)
+
+    def _unmeasured(self, known: Mapping[str, Any] | None, champion: Mapping[str, Any] | None) -> list[str]:
+        """The packages that exist and have no evaluation on this split."""
+        packages = [known] if known is not None else []
+        if champion is not None and champion["error"] is None:
+            packages.append(champion)
+        return [p["package_uri"] for p in packages if self.evaluation(p["package_sha256"]) is None]
+
+    # what is missing
+
+    def _train(self, champions: Sequence[str]) -> tuple[dict[str, Any], Mapping[str, str], Mapping[str, float]]:
+        run = self.tools.open_run(self.step, self.split_fingerprint)
+        write_note(self.step.store, self.step.run_id, "mlflow", run.to_record())
+        try:
+            result = self._call(champions, train_needed=True, run=run)
+            known = {
+                "package_uri": result.package_uri,
+                "package_sha256": result.package_sha256,
+                "epochs_done": result.epochs_done,
+                "best_epoch": result.best_epoch,
+                "mlflow": run.to_record(),
+                "model_uri": None,
+                "model_id": None,
+            }
+            self.step.remember(self.key, known)
+            known = self._log_model(run, known)
+        except BaseException as error:
+            with suppress(HeadraceError):
+                run.finish("KILLED" if isinstance(error, (KeyboardInterrupt, Cancelled)) else "FAILED")
+            raise
+        return known, result.evaluation_errors, result.seconds
+
+    def _evaluate(
+        self, known: Mapping[str, Any], champions: Sequence[str]
+    ) -> tuple[Mapping[str, str], Mapping[str, float]]:
+        result = self._call(champions, train_needed=False, package_uri=known["package_uri"])
+        return result.evaluation_errors, result.seconds
+
+    def _call(
+        self,
+        champions: Sequence[str],
+        *,
+        train_needed: bool,
+        package_uri: str | None = None,
+        run: Run | None = None,
+    ) -> TrainingResult:
+        step = self.step
+        mlflow = {} if run is None else {"tracking_uri": run.to_record()["tracking_uri"], "mlflow_run_id": run.mlflow_run_id}
+        with self.tools.workers(step, self.part["train"]) as (connection, demand):
+            step.check()
+            return self.tools.train(
+                training_request(
+                    step,
+                    self.part,
+                    self.split_fingerprint,
+                    demand,
+                    train_needed=train_needed,
+                    package_uri=package_uri,
+                    evaluate=tuple(champions),
+                    **mlflow,
+                ),
+                connection=connection,
+            )
+
+    # MLflow
+
+    def _tracked(self, known: dict[str, Any]) -> dict[str, Any]:
+        """KNOWN with its logged model; a run that was killed between training and logging has none yet."""
+        if known["model_uri"] is not None or known.get("run_id") != self.step.run_id:
+            return known
+        run = self.tools.open_run(self.step, self.split_fingerprint)
+        return self._log_model(run, known)
+
+    def _log_model(self, run: Run, known: dict[str, Any]) -> dict[str, Any]:
+        store, sha256 = self.step.store, known["package_sha256"]
+        evaluation = self._required_evaluation(sha256)
+        with local_folder(store, known["package_uri"]) as folder:
+            logged = run.log_package(folder, sha256)
+        run.log_test_metrics(evaluation["metrics"], package=logged)
+        plots = evaluation_uri(store.uri, sha256, self.split_fingerprint).removesuffix(".json")
+        if store.exists(plots):
+            with local_folder(store, plots) as folder:
+                run.log_pictures(folder)
+        run.finish("FINISHED")
+        known = {**known, "model_uri": logged.model_uri, "model_id": logged.model_id}
+        self.step.remember(self.key, known)
+        return known
+
+    def _required_evaluation(self, sha256: str) -> dict[str, Any]:
+        evaluation = self.evaluation(sha256)
+        if evaluation is None:
+            raise RunFailed(
+                f"the new model {sha256[:12]} has no evaluation on the test split",
+                action="the log says what went wrong while it was measured",
+                code="evaluation-missing",
+            )
+        return evaluation
+
+    def _values(
+        self, known: Mapping[str, Any], champion: Mapping[str, Any] | None, seconds: Mapping[str, float]
+    ) -> dict[str, Any]:
+        sha256 = known["package_sha256"]
+        evaluation = self._required_evaluation(sha256)
+        return {
+            **known,
+            "trained_by": known.get("run_id", self.step.run_id),
+            "split_fingerprint": self.split_fingerprint,
+            "metrics": evaluation["metrics"],
+            "samples": evaluation.get("samples"),
+            "evaluation_uri": evaluation_uri(self.step.store.uri, sha256, self.split_fingerprint),
+            "champion": champion,
+            "parts": dict(seconds),
+        }
+
+
+def find_champion(step: Step, resolve: Callable[[str], Version | None], reference: str) -> dict[str, Any] | None:
+    """The version that REFERENCE names, and why it cannot be measured, if that is known; None where there is none."""
+    if not reference:
+        return None
+    found = resolve(reference)
+    if found is None:
+        return None
+    record: dict[str, Any] = {
+        "name": found.name,
+        "version": found.version,
+        "package_uri": found.package_uri,
+        "package_sha256": found.package_sha256,
+        "error": None,
+    }
+    if found.package_uri is None or found.package_sha256 is None:
+        record["error"] = f"{found.name}/{found.version} was not registered by Headrace: it has no package"
+    elif not step.store.exists(f"{found.package_uri}/{MARKER}"):
+        record["error"] = f"the package of {found.name}/{found.version} is gone: {found.package_uri}"
+    return record
+
+
+def read_evaluation(step: Step, package_sha256: str, split_fingerprint: str) -> dict[str, Any] | None:
+    """What the store knows of a package on a split's test side."""
+    found = step.store.read_json(evaluation_uri(step.store.uri, package_sha256, split_fingerprint))
+    return found if isinstance(found, dict) else None
+
+
+def training_request(
+    step: Step, part: Mapping[str, Any], split_fingerprint: str, demand: Demand, **rest: Any
+) -> Any:
+    """The request for this step's training or evaluation."""
+    from headrace.training import TrainingRequest
+
+    origin = read_note(step.store, step.run_id, "origin") or {}
+    return TrainingRequest(
+        run_id=step.run_id,
+        attempt=step.attempt,
+        train=part,
+        split_fingerprint=split_fingerprint,
+        store_url=step.store.url,
+        checkpoints_uri=step.store.uri("runs", step.run_id, "checkpoints"),
+        provenance={
+            "run_id": step.run_id,
+            "split_fingerprint": split_fingerprint,
+            **{key: origin.get(key) for key in ("spec_sha256", "spec_version", "git")},
+        },
+        events_path=os.environ.get(events.VARIABLE),
+        workers=(demand.least, demand.most),
+        gpus_per_worker=int(demand.gpus_per_worker),
+        cpus_per_worker=int(demand.cpus_per_worker),
+        **rest,
+    )
+
+
+@contextmanager
+def local_folder(store: Store, uri: str) -> Iterator[Path]:
+    """A folder of the store as a local one for a block: itself on a laptop, a copy elsewhere."""
+    if store.local:
+        yield Path(store.path(uri))
+        return
+    with tempfile.TemporaryDirectory(prefix="headrace-") as copy:
+        store.filesystem.get(f"{store.path(uri)}/", f"{copy}/", recursive=True)
+        yield Path(copy)

@@ -1,0 +1,78 @@
+"""The train step's tools on a laptop: this machine's MLflow, Ray head and training driver."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from headrace.base.jsonfile import sha256_of
+from headrace.steps.step import Step
+from headrace.steps.train import Run, TrainTools
+from headrace.store.step_files import read_note
+
+if TYPE_CHECKING:
+    from headrace.local.resources import Demand
+
+
+def local_tools() -> TrainTools:
+    """What `TrainStep` needs, on this machine."""
+    from headrace.tracking.registry import resolve
+
+    return TrainTools(champion=resolve, open_run=open_run, workers=local_workers, train=_train)
+
+
+def _train(request: Any, *, connection: Any) -> Any:
+    from headrace.training import run_training
+
+    return run_training(request, connection=connection)
+
+
+def open_run(step: Step, split_fingerprint: str) -> Run:
+    """The MLflow run of STEP's run, with what is known before training starts."""
+    from headrace.data import Manifest
+    from headrace.tracking import TrackedRun
+
+    origin = read_note(step.store, step.run_id, "origin") or {}
+    spec: dict[str, Any] = origin.get("spec") or {}
+    git = origin.get("git") or {}
+    name = spec.get("name", step.run_id)
+    run = TrackedRun.open(
+        step.run_id,
+        name,
+        tags={
+            "headrace.spec_sha256": origin.get("spec_sha256") or sha256_of(spec),
+            "headrace.split_fingerprint": split_fingerprint,
+            "headrace.attempt": step.attempt,
+            "headrace.git_dirty": str(git["dirty"]).lower() if git else None,
+            "mlflow.source.git.commit": git.get("commit"),
+        },
+        check=step.check,
+    )
+    if spec:
+        run.log_params(spec)
+    manifest = Manifest(step.store, split_fingerprint)
+    source = spec.get("data", {}).get("source", "")
+    run.log_dataset(name, split_fingerprint, manifest.schema.to_record(), _counts(manifest), source)
+    run.start_system_metrics()
+    return run
+
+
+def _counts(manifest: Any) -> dict[str, int]:
+    return {side: manifest.count(side) for side in ("train", "validation", "test")}
+
+
+@contextmanager
+def local_workers(step: Step, train: Mapping[str, Any]) -> Iterator[tuple[Any, Demand]]:
+    """This machine's Ray head, and as many of its CPUs and GPUs as the `train` record asks for, in one's turn."""
+    from dataclasses import replace
+
+    from headrace.local.ray_head import ensure_head, head_environment
+    from headrace.local.resources import check_demand, claim
+    from headrace.training import Connection
+
+    head = ensure_head(step.message)
+    demand = check_demand(train, head)
+    connection = Connection(head.address, head_environment(head), str(head.log_dir), head.leader)
+    with claim(demand, head, holder=f"run {step.run_id}", on_wait=step.waiting) as workers:
+        yield connection, replace(demand, most=workers)
