@@ -1,0 +1,161 @@
+"""Images in one folder a class: `{class}/*.png`, nested as deep as one likes.
+
+Every image is decoded once when the split is made: a file that breaks in the middle would else stop a training hours
+later. Reading each file for its hash is needed anyway; decoding adds about half a millisecond for a small picture.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pyarrow as pa
+
+from headrace.base.errors import DataInvalid, Finding
+from headrace.data import digest
+from headrace.data.folder_layout import class_of, predefined_split, sorted_out
+from headrace.data.formats import Format, Named, Payloads, Report, Request, Tell
+from headrace.data.rows import Rows
+from headrace.data.source import Source, SourceFile, read_uri
+
+LABEL = "label"  # the label's name in schemas and manifests: a folder has no column that names it
+BATCH = 256  # files read ahead at once: bounds memory whatever the pictures' number
+SECONDS_BETWEEN_TELLS = 1.0
+
+
+class ImageFolder(Format):
+    """`{class}/**/*.{png,jpg,jpeg,bmp,webp,gif,tif,tiff}`; the first folder is the class, hidden files do not count."""
+
+    def scan(self, source: Source, request: Request, report: Report, tell: Tell) -> Iterator[Rows]:
+        """See `Format.scan`. A sample's content is the file's bytes."""
+        report.label, report.unit = LABEL, "files"
+        _refuse_columns(request)
+        images = list_images(source, report)
+        usable: set[str] = set()
+        told = time.monotonic()
+        with ThreadPoolExecutor(_threads(source)) as pool:
+            for start in range(0, len(images), BATCH):
+                batch = images[start : start + BATCH]
+                checked = list(pool.map(lambda file: _check(source, file), batch))
+                rows = _rows(source, batch, checked, report)
+                if rows is not None:
+                    usable.update(rows.label.unique().to_pylist())
+                    report.usable += len(rows)
+                    yield rows
+                if time.monotonic() - told > SECONDS_BETWEEN_TELLS:
+                    told = time.monotonic()
+                    tell(f"checked {min(start + BATCH, len(images)):,} of {len(images):,} images")
+        named = {class_of(file.path) for file in images} | set(source.folders())
+        report.dropped_classes = sorted(named - usable)
+
+    def payloads(self, uris: Sequence[str], contents: Sequence[str], columns: Mapping[str, str]) -> Payloads:
+        """See `Format.payloads`: the files' bytes."""
+        return FilePayloads(uris, contents)
+
+
+class FilePayloads(Payloads):
+    """The bytes of whole files, each read when asked for and compared with what was split."""
+
+    def __init__(self, uris: Sequence[str], contents: Sequence[str]) -> None:
+        self._uris, self._contents = uris, contents
+
+    def __getitem__(self, index: int) -> bytes:
+        uri = str(self._uris[index])
+        try:
+            data = read_uri(uri)
+        except DataInvalid as error:
+            raise DataInvalid(f"{uri} is gone since the split", action="put it back, or run again") from error
+        if hashlib.sha256(data).hexdigest() != str(self._contents[index]):
+            raise DataInvalid(f"{uri} has changed since the split", action="run again: the data is split anew")
+        return data
+
+
+def list_images(source: Source, report: Report) -> list[SourceFile]:
+    """The images of SOURCE in order of class and path; all else is named in REPORT.
+
+    Raises:
+        DataInvalid: there is no class folder with images, or the folder is split into train and test already.
+    """
+    if source.is_file():
+        raise DataInvalid(
+            f"{source.address} is a file, an image folder is a folder of one folder per class",
+            action="give the folder as data.source, or set data.format",
+        )
+    files = source.files()
+    images, others = sorted_out(files)
+    report.ignored += [Named(source.uri(path), reason) for path, reason in others]
+    if not images:
+        raise DataInvalid(
+            f"{source.address} has no class folder with images ({len(files):,} files)",
+            action="put the images into one folder per class: CLASS/NAME.png",
+        )
+    if found := predefined_split(images):
+        action = f"set data.source to {source.uri(found[0])} (Headrace makes the split), or merge the folders' classes"
+        finding = Finding("data.source", ", ".join(f"{name}/" for name in found), "one folder per class", action)
+        raise DataInvalid(f"{source.address} is split already: {', '.join(found)}", action=action, findings=[finding])
+    return images
+
+
+def problem_of(content: bytes) -> str | None:
+    """Why CONTENT cannot be used as an image, or None. Decodes the whole of it."""
+    from PIL import Image, UnidentifiedImageError
+
+    if not content:
+        return "the file is empty"
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            image.load()
+            if 0 in image.size:
+                return "it has no pixels"
+    except UnidentifiedImageError:
+        return "it is not an image that Pillow knows"
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others
+        return f"it cannot be decoded: {error or type(error).__name__}"
+    return None
+
+
+def _refuse_columns(request: Request) -> None:
+    given = {name: getattr(request, name) for name in ("label", "features", "id", "group", "time")}
+    findings = [
+        Finding(f"data.{name}", str(value), "nothing: an image-folder has no columns", "leave it out")
+        for name, value in given.items()
+        if value
+    ]
+    if findings:
+        raise DataInvalid("an image-folder has no columns to name", action="leave them out", findings=findings)
+
+
+def _threads(source: Source) -> int:
+    return min(8, (os.cpu_count() or 1) + 1) if source.local else 16  # a remote read waits more than it computes
+
+
+def _check(source: Source, file: SourceFile) -> tuple[bytes, str | None]:
+    """The file's sha256 and why it cannot be used."""
+    try:
+        content = source.read(file.path)
+    except DataInvalid as error:
+        return b"", error.message
+    return hashlib.sha256(content).digest(), problem_of(content)
+
+
+def _rows(
+    source: Source, batch: Sequence[SourceFile], checked: Sequence[tuple[bytes, str | None]], report: Report
+) -> Rows | None:
+    files, contents, labels = [], [], []
+    for file, (content, problem) in zip(batch, checked, strict=True):
+        uri = source.uri(file.path)
+        if problem is not None:
+            report.leave_out(uri, problem)
+            continue
+        files.append(report.add_file(uri, file.path))
+        contents.append(content)
+        labels.append(class_of(file.path))
+    if not files:
+        return None
+    digests = np.frombuffer(b"".join(contents), dtype=np.uint8).reshape(-1, digest.FILE_WIDTH)
+    return Rows(np.array(files, dtype=np.int32), None, digests, pa.array(labels, pa.string()))

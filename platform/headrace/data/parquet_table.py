@@ -1,0 +1,75 @@
+"""Parquet tables. Their columns have types, so nothing is guessed: a string is a category, whatever it spells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from headrace.base.errors import DataInvalid, Finding
+from headrace.data import columns as cols
+from headrace.data.formats import Report, Request, Tell
+from headrace.data.source import open_uri
+from headrace.data.tables import OnRagged, RowNumbers, Table
+
+BATCH_ROWS = 1 << 16
+
+
+class Parquet(Table):
+    """`*.parquet` and `*.pq`."""
+
+    suffixes = (".parquet", ".pq")
+    cells_are_text = False
+
+    def names(self, uri: str) -> list[str]:
+        """See `Table.names`."""
+        return list(_schema(uri).names)
+
+    def kinds(self, uris: list[str], roles: cols.Roles, request: Request, report: Report, tell: Tell) -> dict[str, str]:
+        """See `Table.kinds`: from the schemas, which must agree."""
+        first = _schema(uris[0])
+        kinds: dict[str, str] = {}
+        findings: list[Finding] = []
+        for name in roles.features:
+            kind = cols.kind_of_type(first.field(name).type)
+            if kind is not None:
+                kinds[name] = kind
+                continue
+            action = "convert it to a number or a string" if request.features else "left out: no model reads its type"
+            finding = Finding("data.features", f"{name} ({first.field(name).type})", "numbers and strings", action)
+            (findings if request.features else report.notes).append(finding)
+        for uri in uris[1:]:
+            schema = _schema(uri)
+            for name, kind in kinds.items():
+                if cols.kind_of_type(schema.field(name).type) != kind:
+                    given = f"column {name} is {schema.field(name).type}"
+                    findings.append(
+                        Finding(uri, given, f"{first.field(name).type} as in {uris[0]}", "convert one of them")
+                    )
+        if not kinds and not findings:
+            findings.append(Finding("data.features", ", ".join(roles.features), "numbers and strings", "convert them"))
+        if findings:
+            raise DataInvalid("the tables' columns cannot be read", action="see findings", findings=findings)
+        return kinds
+
+    def read(self, uri: str, names: list[str], on_ragged: OnRagged) -> Iterator[tuple[RowNumbers, pa.RecordBatch]]:
+        """See `Table.read`."""
+        start = 0
+        with open_uri(uri) as raw:
+            for batch in _file(uri, raw).iter_batches(batch_size=BATCH_ROWS, columns=names):
+                yield np.arange(start, start + batch.num_rows, dtype=np.int64), batch
+                start += batch.num_rows
+
+
+def _schema(uri: str) -> pa.Schema:
+    with open_uri(uri) as raw:
+        return _file(uri, raw).schema_arrow
+
+
+def _file(uri: str, raw: object) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(raw)
+    except pa.ArrowInvalid as error:
+        raise DataInvalid(f"{uri} is not a whole Parquet file: {error}", action="write it again") from error

@@ -1,0 +1,222 @@
+"""Where data comes from: one view of a local folder or file, any fsspec URL, and what is built in.
+
+Everything above this module names files by a path relative to the source and by a URI; only this one knows how a
+filesystem lists, opens and stamps them. Works on the base install: a plan fingerprints its source with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from headrace.base.errors import DataInvalid, HeadraceError, Unavailable
+from headrace.base.jsonfile import canonical
+from headrace.data import builtin
+
+fsspec.register_implementation("builtin", builtin.BuiltinFileSystem, clobber=True)
+
+# What filesystems call the thing that changes when a file does, best first.
+STAMPS = ("etag", "ETag", "e_tag", "md5Hash", "version_id", "content_md5", "LastModified", "last_modified", "updated")
+STAMPS_OF_TIME = ("mtime", "created")
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file of a source. `path` is relative to the source, `stamp` an mtime in ns, an etag or a version."""
+
+    path: str
+    size: int
+    stamp: str
+
+
+class Source:
+    """A folder or a single file, local or remote. Opening it touches nothing; listing and reading do.
+
+    Args:
+        address: an absolute path, an fsspec URL or `builtin:NAME`.
+
+    Raises:
+        DataInvalid: no filesystem is known for this address.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        name = address.removeprefix("builtin:")
+        if name != address:
+            address = f"builtin://{name.strip('/')}"
+        self.base = address.rstrip("/") or "/"
+        self.local = "://" not in address
+        self.filesystem: fsspec.AbstractFileSystem
+        if self.local:
+            self.base = os.path.abspath(Path(address).expanduser())  # noqa: PTH100  (resolve would follow links)
+            self.filesystem, self.root = LocalFileSystem(), self.base
+        else:
+            self.filesystem, self.root = _filesystem_of(self.base)
+
+    def uri(self, path: str) -> str:
+        """The URI of the file at PATH: an absolute local path, or a URL."""
+        return self.base if path == "" else f"{self.base}/{path}"
+
+    def is_file(self) -> bool:
+        """Whether the source is one file (whose relative path is then the empty string)."""
+        with explained(self.address):
+            return Path(self.root).is_file() if self.local else bool(self.filesystem.isfile(self.root))
+
+    def files(self) -> list[SourceFile]:
+        """Every file in order of its path; hidden ones (`.name`, also as a folder) and `__MACOSX` are not there.
+
+        Raises:
+            DataInvalid: there is nothing at this address, or it may not be read.
+            Unavailable: its filesystem does not answer.
+        """
+        with explained(self.address):
+            found = _walk(self.root) if self.local else self._find()
+        return sorted(found, key=lambda file: file.path)
+
+    def _find(self) -> list[SourceFile]:
+        self.filesystem.invalidate_cache()
+        if self.is_file():
+            info = self.filesystem.info(self.root)
+            return [SourceFile("", int(info.get("size") or 0), _stamp(info))]
+        prefix = self.root.rstrip("/") + "/"
+        found = self.filesystem.find(self.root, detail=True)
+        if not found and not self.filesystem.exists(self.root):
+            raise FileNotFoundError(self.root)
+        files = ((name.removeprefix(prefix), info) for name, info in found.items())
+        return [SourceFile(p, int(info.get("size") or 0), _stamp(info)) for p, info in files if not _hidden(p)]
+
+    def folders(self) -> list[str]:
+        """The names of the folders directly inside, empty ones too where the filesystem has such."""
+        with explained(self.address):
+            if self.local:
+                names = [entry.name for entry in os.scandir(self.root) if entry.is_dir()]
+            else:
+                inside = self.filesystem.ls(self.root, detail=True)
+                names = [str(i["name"]).rstrip("/").rsplit("/", 1)[-1] for i in inside if i["type"] == "directory"]
+        return sorted(name for name in names if not _hidden(name))
+
+    def read(self, path: str) -> bytes:
+        """The bytes of the file at PATH."""
+        return read_uri(self.uri(path))
+
+    def open(self, path: str) -> BinaryIO:
+        """The file at PATH for reading, decompressed if its name ends like a compressed one."""
+        return open_uri(self.uri(path))
+
+    def fingerprint(self) -> str:
+        """Hex sha256 of the listing: address, and path, size and stamp of every file."""
+        digest = hashlib.sha256(self.base.encode())
+        for file in self.files():
+            digest.update(canonical([file.path, file.size, file.stamp]).encode())
+        return digest.hexdigest()
+
+
+def fingerprint_source(data: Mapping[str, Any]) -> str:
+    """What changes when a file of the source does, from a listing alone: no file is read.
+
+    Args:
+        data: the spec's `data` part (canonical).
+
+    Raises:
+        DataInvalid: there is nothing at the source.
+        MissingExtra: the source is built in and scikit-learn, which brings it, is not installed.
+        Unavailable: the source's filesystem does not answer.
+    """
+    source = Source(str(data["source"]))
+    if source.base.startswith("builtin://"):
+        return hashlib.sha256(f"{source.base} {builtin.version()}".encode()).hexdigest()
+    return source.fingerprint()
+
+
+def read_uri(uri: str) -> bytes:
+    """The bytes at URI. Raises DataInvalid where it is gone, Unavailable where its filesystem does not answer."""
+    with explained(uri):
+        if "://" not in uri:
+            return Path(uri).read_bytes()
+        filesystem, path = _filesystem_of(uri)
+        return cast(bytes, filesystem.cat_file(path))
+
+
+def open_uri(uri: str) -> BinaryIO:
+    """The file at URI for reading, decompressed if its name ends like a compressed one. Raises as `read_uri`."""
+    with explained(uri):
+        filesystem, path = (LocalFileSystem(), uri) if "://" not in uri else _filesystem_of(uri)
+        return cast(BinaryIO, filesystem.open(path, "rb", compression="infer"))
+
+
+@contextmanager
+def explained(address: str) -> Iterator[None]:
+    """Turn what filesystems raise into errors that say what to do."""
+    try:
+        yield
+    except HeadraceError:
+        raise
+    except FileNotFoundError as error:
+        raise DataInvalid(f"there is nothing at {address}", action="check data.source") from error
+    except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
+        raise DataInvalid(f"{address} cannot be read: {error}", action="check its permissions") from error
+    except Exception as error:
+        if "://" not in address and not isinstance(error, OSError):
+            raise
+        message = f"{address} cannot be reached: {type(error).__name__}: {error}"
+        raise Unavailable(message, action="check the address, the network and its credentials") from error
+
+
+def _filesystem_of(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    try:
+        filesystem, path = fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        raise DataInvalid(f"no filesystem for {url} is installed: {error}", action=_package_for(url)) from error
+    except ValueError as error:
+        known = "a path, builtin:digits, s3://, gs://, https:// or another fsspec URL"
+        raise DataInvalid(f"{url} is no address: {error}", action=f"give {known}") from error
+    return filesystem, str(path)
+
+
+def _package_for(url: str) -> str:
+    known = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs", "http": "aiohttp"}
+    protocol = url.split("://", 1)[0].split("::")[-1]
+    return f"pip install {known.get(protocol.removesuffix('s') if protocol == 'https' else protocol, 'its package')}"
+
+
+def _hidden(path: str) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.split("/"))
+
+
+def _stamp(info: Mapping[str, Any]) -> str:
+    return next((str(info[key]) for key in (*STAMPS, *STAMPS_OF_TIME) if info.get(key)), "")
+
+
+def _walk(root: str) -> list[SourceFile]:
+    if Path(root).is_file():
+        status = Path(root).stat()
+        return [SourceFile("", status.st_size, str(status.st_mtime_ns))]
+    found: list[SourceFile] = []
+    seen: set[str] = set()  # real paths, so that links that point upwards end
+    folders = [""]
+    while folders:
+        folder = folders.pop()
+        real = os.path.realpath(f"{root}/{folder}")
+        if real in seen:
+            continue
+        seen.add(real)
+        for entry in os.scandir(f"{root}/{folder}"):
+            path = f"{folder}/{entry.name}" if folder else entry.name
+            if _hidden(entry.name):
+                continue
+            if entry.is_dir():
+                folders.append(path)
+            elif entry.is_file():  # links to files too; dangling ones are neither
+                status = entry.stat()
+                found.append(SourceFile(path, status.st_size, str(status.st_mtime_ns)))
+            else:
+                found.append(SourceFile(path, 0, "not a file"))
+    return found
