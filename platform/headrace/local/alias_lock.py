@@ -36,7 +36,9 @@ def take_alias(name: str, alias: str, *, holder: str, on_wait: Callable[[Sequenc
     """Wait for the right to move ALIAS of model NAME; `owner()` then has it until it ends or gives it back."""
     if holds_alias(name, alias):
         return
-    _ledger(name, alias).acquire({"alias": f"{name}@{alias}"}, _if_nobody, holder=holder, owner=owner(), on_wait=on_wait)
+    _ledger(name, alias).acquire(
+        {"alias": f"{name}@{alias}"}, _if_nobody, holder=holder, owner=owner(), on_wait=on_wait
+    )
 
 
 def holds_alias(name: str, alias: str) -> bool:

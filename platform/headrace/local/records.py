@@ -32,14 +32,17 @@ def read_events(path: Path) -> Iterator[Mapping[str, Any]]:
 
 def step_states(path: Path, absent: frozenset[str]) -> list[dict[str, Any]]:
     """`{"name", "state", "seconds"}` of each step in the newest attempt; steps that the spec has not are skipped."""
-    found = {name: {"name": name, "state": "skipped" if name in absent else "pending", "seconds": None} for name in STEPS}
+    found = {name: _untouched(name, absent) for name in STEPS}
     for event in read_events(path):
         if event["type"] == "attempt":
-            for name, step in found.items():
-                step.update(state="skipped" if name in absent else "pending", seconds=None)
+            found = {name: _untouched(name, absent) for name in STEPS}
         elif event["type"] == "step" and event.get("step") in found:
             found[event["step"]].update(state=event.get("state"), seconds=event.get("seconds"))
     return list(found.values())
+
+
+def _untouched(name: str, absent: frozenset[str]) -> dict[str, Any]:
+    return {"name": name, "state": "skipped" if name in absent else "pending", "seconds": None}
 
 
 def absent_steps(spec: Mapping[str, Any]) -> frozenset[str]:
@@ -64,35 +67,30 @@ def build_record(
     """The record of a run in STATE; ERROR is an error's own record with `step` and `log` beside."""
     attempt = store.current_attempt(run_id) or "0.1"
     results = {step: read_result(store, run_id, step, attempt) or {} for step in STEPS}
-    gate = results["register"].get("gate") or _gate_of(store, run_id, attempt)
+    verdict = _verdict(store, run_id, attempt)
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": run_id,
         "state": state,
         "steps": _settled(step_states(events_path, absent_steps(spec)), state),
         "mlflow": results["train"].get("mlflow") or read_note(store, run_id, "mlflow"),
-        "model": _model(results, spec),
+        "model": _model(results) or verdict.get("model"),
         "metrics": results["train"].get("metrics"),
-        "gate": gate,
+        "gate": results["register"].get("gate") or verdict.get("gate"),
         "endpoint": results["deploy"].get("endpoint"),
         "error": None if error is None else {k: error.get(k) for k in ("code", "step", "message", "action", "log")},
         "findings": list((error or {}).get("findings") or ()) or None,
     }
 
 
-def _gate_of(store: Store, run_id: str, attempt: str) -> Any:
+def _verdict(store: Store, run_id: str, attempt: str) -> Mapping[str, Any]:
+    """What this attempt's gate said: known also where the register step then failed, as it does when it refuses."""
     note = read_note(store, run_id, "gate")
-    return None if note is None or note.get("attempt") != attempt else note["gate"]
+    return note if note is not None and note.get("attempt") == attempt else {}
 
 
-def _model(results: Mapping[str, Mapping[str, Any]], spec: Mapping[str, Any]) -> Any:
-    for step in ("deploy", "register"):
-        if results[step].get("model"):
-            return results[step]["model"]
-    if results["train"].get("package_uri"):
-        uri = results["train"].get("model_uri") or results["train"]["package_uri"]
-        return {"name": None, "version": None, "alias": None, "uri": uri}
-    return None
+def _model(results: Mapping[str, Mapping[str, Any]]) -> Any:
+    return results["deploy"].get("model") or results["register"].get("model")
 
 
 def _settled(steps: list[dict[str, Any]], state: str) -> list[dict[str, Any]]:
@@ -118,5 +116,3 @@ def error_entry(error: HeadraceError, step: str | None, log: Path) -> dict[str, 
     """ERROR as the record has it; the log is the run's own where the error names no better one."""
     record = error.to_record()
     return {**record, "step": step, "log": record["log"] or str(log)}
-
-

@@ -64,7 +64,7 @@ class Demand:
 
 
 def demand_of(train: Mapping[str, Any], capacity: Capacity) -> Demand:
-    """The demand of a spec's canonical `train` record; `gpus_per_worker: auto` becomes 1 if every worker can have one."""
+    """The demand of a canonical `train` record; `gpus_per_worker: auto` becomes 1 if every worker can have one."""
     workers = train["workers"]
     least, most = int(workers["min"]), int(workers["max"])
     gpus = train["gpus_per_worker"]
@@ -120,7 +120,7 @@ def claim(
     First come, first served; a claim whose process ended counts no more. ON_WAIT gets the names of those waited for.
     """
 
-    def decide(wants: Wants, held: Sequence[Wants]) -> Wants | None:
+    def decide(_: Wants, held: Sequence[Wants]) -> Wants | None:
         cpus = capacity.num_cpus - sum(float(has["cpus"]) for has in held)
         gpus = capacity.num_gpus - sum(float(has["gpus"]) for has in held)
         workers = demand.workers_in(cpus, gpus)

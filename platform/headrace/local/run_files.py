@@ -1,12 +1,12 @@
 """The process side of one local run: which files it has, and who writes which.
 
-    run.json      what was asked for; written once, by whoever made the run
-    runner.json   the newest runner process; written by whoever starts one
-    lock          held (flock) by the runner for as long as it lives
-    events.jsonl  what happens, appended by every process of the run
-    log           the output of the runner and of its steps
-    result.json   the final record and exit code: the runner's last act, gone again when the run is resumed
-    pipeline/     what kfp.local writes; tmp/: temporary files of the steps
+run.json      what was asked for; written once, by whoever made the run
+runner.json   the newest runner process; written by whoever starts one
+lock          held (flock) by the runner for as long as it lives
+events.jsonl  what happens, appended by every process of the run
+log           the output of the runner and of its steps
+result.json   the final record and exit code: the runner's last act, gone again when the run is resumed
+pipeline/     what kfp.local writes; tmp/: temporary files of the steps
 """
 
 from __future__ import annotations

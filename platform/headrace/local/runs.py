@@ -105,7 +105,9 @@ def start_runner(run_id: str) -> ProcessRef:
         )
     runner = ProcessRef.of(process.pid)
     if runner is None:
-        raise RunFailed("the runner ended at once", action=f"look at {files.log}", code="runner-lost", log=str(files.log))
+        raise RunFailed(
+            "the runner ended at once", action=f"look at {files.log}", code="runner-lost", log=str(files.log)
+        )
     files.write_runner(runner)
     return runner
 

@@ -1,1 +1,1 @@
-
+"""What each of the four steps does, its cache key and its plan."""

@@ -1,7 +1,7 @@
 """The register step: the gate's verdict, and the model in the registry.
 
-From here to the move of the alias the run holds the right to move it, so that two runs cannot both pass against the same
-champion. A refused model is registered too, with its verdict and without an alias: people want to see what was refused.
+From here to the move of the alias the run holds the right to move it, so that two runs cannot both pass against the
+same champion. A refused model is registered too, with its verdict and no alias: people want to see what was refused.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class RegisterTools:
 def register(
     register_spec: str,
     deploy_spec: str,
-    training: str,
     train_spec: str,
+    training: str,
     run_id: str,
     attempt: str,
     model: Artifact | None = None,
@@ -56,8 +56,8 @@ def register(
     Args:
         register_spec: URI of the canonical JSON.
         deploy_spec: the deploy step's, "" where there is none: then the alias moves here.
-        training: URI of the train step's result.
         train_spec: the train step's part, for a champion that has to be measured once more.
+        training: URI of the train step's result.
         model: Kubeflow's output artifact.
 
     The process ends with the gate's exit code where the gate refuses.
@@ -131,9 +131,7 @@ class RegisterStep:
         error = None if champion is None else champion["error"]
         measured = None
         if champion is not None and error is None:
-            evaluation = read_evaluation(
-                self.step, champion["package_sha256"], self.training["split_fingerprint"]
-            )
+            evaluation = read_evaluation(self.step, champion["package_sha256"], self.training["split_fingerprint"])
             measured = None if evaluation is None else evaluation["metrics"]
             error = None if evaluation is not None else "it was not measured on this split"
         return evaluate_gate(self.gate, self.training["metrics"], measured, champion_error=error)
@@ -146,7 +144,7 @@ class RegisterStep:
         """
         if not any(parse_check(check).against_champion for check in self.gate):
             return None
-        seen = self.training["champion"]
+        seen: dict[str, Any] | None = self.training["champion"]
         now = find_champion(self.step, self.tools.champion, reference)
         if _same(now, seen):
             return seen

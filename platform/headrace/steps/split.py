@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from headrace.store import Store
 from headrace.steps.keys import split_key
 from headrace.steps.step import AT_RUN, Artifact, Outcome, Step, describe, run_step
+from headrace.store import Store
 
 MARKER = "split.json"  # a split's folder is whole once it is there
 
 
-def split(
-    split_spec: str, run_id: str, attempt: str, source_fingerprint: str, dataset: Artifact | None = None
-) -> str:
+def split(split_spec: str, run_id: str, attempt: str, source_fingerprint: str, dataset: Artifact | None = None) -> str:
     """Split the data that the part at SPLIT_SPEC names; returns the split's fingerprint.
 
     Args:
@@ -21,11 +19,11 @@ def split(
     """
 
     def body(step: Step) -> Outcome:
-        return split_once(step, split_spec, source_fingerprint)
+        outcome = split_once(step, split_spec, source_fingerprint)
+        describe(dataset, outcome.values["uri"], fingerprint=outcome.values["fingerprint"])
+        return outcome
 
-    result = run_step("split", run_id, attempt, body)
-    describe(dataset, result["uri"], fingerprint=result["fingerprint"])
-    return str(result["fingerprint"])
+    return str(run_step("split", run_id, attempt, body)["fingerprint"])
 
 
 def split_once(step: Step, split_spec: str, source_fingerprint: str) -> Outcome:
@@ -50,5 +48,3 @@ def split_once(step: Step, split_spec: str, source_fingerprint: str) -> Outcome:
 def is_whole(store: Store, known: dict[str, object]) -> bool:
     """Whether the split that the cache knows is still there."""
     return store.exists(f"{known.get('uri')}/{MARKER}")
-
-

@@ -99,7 +99,7 @@ def uninterrupted() -> Iterator[None]:
     """Let a signal to end wait until the block is through: for writes that only make sense together."""
     waiting: list[int] = []
     before = {
-        number: signal.signal(number, lambda received, frame: waiting.append(received))
+        number: signal.signal(number, lambda received, _: waiting.append(received))
         for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
@@ -170,7 +170,7 @@ def _refuse_silence() -> list[bool]:
     return ended
 
 
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 

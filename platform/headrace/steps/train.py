@@ -21,8 +21,8 @@ from headrace.steps.step import Artifact, Outcome, Step, describe, run_step
 from headrace.store.step_files import read_note, result_uri, write_note
 
 if TYPE_CHECKING:
-    from headrace.store import Store
     from headrace.local.resources import Demand
+    from headrace.store import Store
     from headrace.training import TrainingResult
 
 MARKER = "headrace.json"  # a package's folder is whole once it is there
@@ -206,7 +206,9 @@ class TrainStep:
         run: Run | None = None,
     ) -> TrainingResult:
         step = self.step
-        mlflow = {} if run is None else {"tracking_uri": run.to_record()["tracking_uri"], "mlflow_run_id": run.mlflow_run_id}
+        mlflow: dict[str, Any] = {}
+        if run is not None:
+            mlflow = {"tracking_uri": run.to_record()["tracking_uri"], "mlflow_run_id": run.mlflow_run_id}
         with self.tools.workers(step, self.part["train"]) as (connection, demand):
             step.check()
             return self.tools.train(
@@ -301,9 +303,7 @@ def read_evaluation(step: Step, package_sha256: str, split_fingerprint: str) -> 
     return found if isinstance(found, dict) else None
 
 
-def training_request(
-    step: Step, part: Mapping[str, Any], split_fingerprint: str, demand: Demand, **rest: Any
-) -> Any:
+def training_request(step: Step, part: Mapping[str, Any], split_fingerprint: str, demand: Demand, **rest: Any) -> Any:
     """The request for this step's training or evaluation."""
     from headrace.training import TrainingRequest
 
