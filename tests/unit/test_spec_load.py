@@ -102,9 +102,9 @@ def test_the_designs_own_spec_has_this_canonical_record_and_hash(tmp_path: Path)
         },
         "gate": ["accuracy >= 0.95", "accuracy >= champion - 0.01"],
         "register": {"name": "digits", "alias": "champion"},
-        "deploy": {"name": "digits", "replicas": 1, "resources": {"cpus": None, "gpus": None}},
+        "deploy": {"name": "digits", "replicas": 1, "resources": {"cpus": None, "gpus": None, "memory_bytes": None}},
     }
-    assert spec.sha256 == "6ffc4d5538957879c514bd61c7ab3d20953e03365a55e8eb0392cf3a3b8d45d4"
+    assert spec.sha256 == "829cf1908b340d5a60583e752d9c5afc689adb7636bd5aa4f0b3ec896332b8f3"
 
 
 def test_every_spelling_of_the_same_spec_has_the_same_hash() -> None:

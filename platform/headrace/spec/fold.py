@@ -125,18 +125,9 @@ def _fold_data(folded: Folded) -> None:
     if not isinstance(split, Mapping):
         return
     split = data["split"] = dict(split)
-    if "strategy" not in split:
-        split["strategy"] = _strategy(folded.record, data)
+    if "strategy" not in split and (data.get("group") or data.get("time")):
+        split["strategy"] = "group" if data.get("group") else "time"
     _share_out(split)
-
-
-def _strategy(record: Mapping[str, Any], data: Mapping[str, Any]) -> str:
-    """The strategy where none was written: what a named column asks for, else what suits the labels."""
-    for column in ("group", "time"):
-        if data.get(column):
-            return column
-    cards = [catalog.tasks().get(name) for name in task_names(record)]
-    return "stratified" if cards and all(card and card.label_kind == "class" for card in cards) else "random"
 
 
 def _formats(task: str) -> tuple[str, ...]:

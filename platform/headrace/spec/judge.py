@@ -144,15 +144,6 @@ def _split(folded: Folded, data: Mapping[str, Any]) -> None:
                 "random, stratified, hash, or a column named in data",
                 f"add `data.{strategy}`, the column to go by",
             )
-    kinds = {card.name: card.label_kind for card in _known_tasks(folded).values()}
-    numbers = [task for task, kind in kinds.items() if kind == "number"]
-    if split.get("strategy") == "stratified" and numbers:
-        folded.report(
-            (*path, "strategy"),
-            f'"stratified", and {numbers[0]} has no classes',
-            "random, group, time, hash",
-            "take another strategy",
-        )
     _shares(folded, split, path)
 
 

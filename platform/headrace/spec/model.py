@@ -53,12 +53,12 @@ class Split(Part):
     """How samples are dealt out to training, validation and test."""
 
     strategy: Literal["random", "stratified", "group", "time", "hash"] = Field(
-        default="random",
+        default="stratified",
         description=(
-            "`random`; `stratified`: every class in the same proportion; `group`: all samples of one `data.group` on "
-            "one side; `time`: the oldest train, the newest test; `hash`: by the sample's id, so that a sample never "
-            "changes sides when data is added. Default: `group` or `time` where "
-            "that column is named, else `stratified` for classes and `random` for numbers."
+            "`stratified`: every class, or range of a number, in the same proportion; `random`; "
+            "`group`: all samples of one `data.group` on one side; `time`: the oldest train, the newest test; "
+            "`hash`: by the sample's id, so that a sample never changes sides when data is added, in constant memory. Default: "
+            "`group` or `time` where that column is named, else `stratified`."
         ),
     )
     train: Share = Field(default=0.7, description="Share of samples that the model learns from, 0..1. Default 0.7.")
@@ -214,6 +214,7 @@ class DeployResources(Part):
     gpus: Annotated[StrictFloat, Field(ge=0)] | None = Field(
         default=None, description="GPUs a replica reserves; below 1 they share one. Default: none."
     )
+    memory_bytes: Count | None = Field(default=None, description="Bytes of memory a replica reserves. Default: none.")
 
 
 class Deploy(Part):
