@@ -1,7 +1,7 @@
 """Predictions for people: from an endpoint for a few files, or without one for a folder or table of any size.
 
-Both take the same inputs and report a bad file or row beside the good ones. A batch is streamed: what is in memory is one
-piece, and the output file appears whole or not at all.
+Both take the same inputs and report a bad file or row beside the good ones. A batch is streamed: what is in memory is
+one piece, and the output file appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ class Resolved:
 
 
 def predict_endpoint(
-    name_or_url: str, files: Sequence[str], columns: Sequence[str] | None = None
+    name_or_url: str, files: Sequence[str | PathLike[str]], columns: Sequence[str] | None = None
 ) -> list[dict[str, Any]]:
     """What an endpoint says of FILES, one mapping a file or row.
 
@@ -71,7 +72,7 @@ def predict_endpoint(
         return inference.outputs
 
     rows: list[dict[str, Any]] = []
-    for part in answered(pieces_of(files, wanted), ask):
+    for part in answered(pieces_of([fspath(file) for file in files], wanted), ask):
         rows += [{**row, "version": version} if "error" not in row else row for row in _rows(part, columns)]
     failed = [row for row in rows if "error" in row]
     if rows and len(failed) == len(rows):
@@ -193,7 +194,12 @@ def _local_folder(found: Resolved) -> Path:
 
 
 def predict_batch(
-    model_ref: str, source: str, output: str, *, device: str = "cpu", tell: Tell = lambda _: None
+    model_ref: str,
+    source: str | PathLike[str],
+    output: str | PathLike[str],
+    *,
+    device: str = "cpu",
+    tell: Tell = lambda _: None,
 ) -> dict[str, Any]:
     """What a model says of a folder of pictures or a table, as the Parquet file OUTPUT.
 
@@ -213,6 +219,7 @@ def predict_batch(
         InvalidInput: no such model or source, or OUTPUT is no Parquet file.
         Unavailable: MLflow, the store or the source cannot be reached.
     """
+    source, output = fspath(source), fspath(output)
     if not output.endswith((".parquet", ".pq")):
         raise InvalidInput(f"{output} is not a Parquet file", action="give a name that ends in .parquet")
     started = time.monotonic()

@@ -23,6 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from headrace.base import events
 from headrace.base.errors import error_from_record
 from headrace.base.home import folder
 from headrace.base.jsonfile import read_json
@@ -148,11 +149,13 @@ def start_service() -> None:
     """Start the service in the background unless it runs; returns at once."""
     require_mlflow()
     place = folder("mlflow")
+    environment = {key: value for key, value in os.environ.items() if key != events.VARIABLE}
     with (place / "service.log").open("ab") as log:
         subprocess.Popen(
             [sys.executable, "-m", "headrace.tracking.service"],
             cwd=place,
-            env={**os.environ, "HEADRACE_HOME": str(place.parent)},
+            # Not the caller's temporary folder: a run's goes with the run.
+            env={**environment, "HEADRACE_HOME": str(place.parent), "TMPDIR": str(folder("mlflow", "tmp"))},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

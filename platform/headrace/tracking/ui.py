@@ -1,8 +1,8 @@
 """MLflow's web pages on this machine's store, on loopback, started when somebody wants to look.
 
-One server a home: its process and port stand in `mlflow/ui.json`; a second call finds it, after a stop the port is taken
-again if it is free. A server that Headrace did not start is never used, stopped or put up with: if it has our port, we
-take another. MLflow as it comes starts 4 workers and 7 job processes (2.7 GiB); one worker is enough for a person.
+One server a home: its process and port stand in `mlflow/ui.json`; a second call finds it, after a stop the port is
+taken again if it is free. A server that Headrace did not start is neither used nor stopped: if it has our port, we take
+another. MLflow as it comes starts 4 workers and 7 job processes (2.7 GiB); one worker is enough for a person.
 """
 
 from __future__ import annotations
