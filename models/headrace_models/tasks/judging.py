@@ -75,7 +75,8 @@ class ClassificationMetrics(Metrics):
         """(recall, precision) as the threshold falls, all of the CHOSEN classes taken together."""
         others, own = self.scores[:, chosen].sum(axis=1)[:, ::-1].cumsum(axis=1)
         told = np.maximum(others + own, 1)
-        return own / max(1, own[-1]), np.where(others + own > 0, own / told, 1.0)
+        recall, precision = own / max(1, own[-1]), np.where(others + own > 0, own / told, 1.0)
+        return np.concatenate([[0.0], recall]), np.concatenate([precision[:1], precision])
 
 
 class RegressionMetrics(Metrics):

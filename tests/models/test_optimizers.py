@@ -1,0 +1,148 @@
+"""Each optimizer takes, step by step, the steps of its paper's update rule on a quadratic."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from headrace.base.errors import SpecInvalid
+from headrace_models.layers import build_optimizer, build_schedule
+
+CURVATURE = (1.0, 10.0)  # f(w) = sum of c w² / 2, so the gradient is c w
+START = (1.0, -2.0)
+STEPS = 12
+
+Rule = Callable[[float, float, dict[str, float], int], float]
+
+
+def sgd(w: float, g: float, state: dict[str, float], t: int) -> float:
+    return w - 0.05 * g
+
+
+def momentum(w: float, g: float, state: dict[str, float], t: int) -> float:
+    """Sutskever et al. 2013, eq. 1-2."""
+    state["v"] = 0.8 * state.get("v", 0.0) - 0.02 * g
+    return w + state["v"]
+
+
+def adam(w: float, g: float, state: dict[str, float], t: int) -> float:
+    """Kingma & Ba 2014, algorithm 1."""
+    state["m"] = 0.9 * state.get("m", 0.0) + 0.1 * g
+    state["v"] = 0.99 * state.get("v", 0.0) + 0.01 * g * g
+    return w - 0.1 * (state["m"] / (1 - 0.9**t)) / (math.sqrt(state["v"] / (1 - 0.99**t)) + 1e-8)
+
+
+def adamw(w: float, g: float, state: dict[str, float], t: int) -> float:
+    """Loshchilov & Hutter 2017, algorithm 2, the decay multiplied by lr."""
+    return adam(w, g, state, t) - 0.1 * 0.05 * w
+
+
+def rmsprop(w: float, g: float, state: dict[str, float], t: int) -> float:
+    """Tieleman & Hinton 2012, slide 29."""
+    state["s"] = 0.9 * state.get("s", 0.0) + 0.1 * g * g
+    return w - 0.05 * g / (math.sqrt(state["s"]) + 1e-8)
+
+
+def adagrad(w: float, g: float, state: dict[str, float], t: int) -> float:
+    """Duchi et al. 2011, figure 1."""
+    state["s"] = state.get("s", 0.0) + g * g
+    return w - 0.3 * g / (math.sqrt(state["s"]) + 1e-10)
+
+
+def adadelta(w: float, g: float, state: dict[str, float], t: int) -> float:
+    """Zeiler 2012, algorithm 1."""
+    state["s"] = 0.95 * state.get("s", 0.0) + 0.05 * g * g
+    step = -math.sqrt(state.get("u", 0.0) + 1e-6) / math.sqrt(state["s"] + 1e-6) * g
+    state["u"] = 0.95 * state.get("u", 0.0) + 0.05 * step * step
+    return w + step
+
+
+RULES: dict[str, tuple[Rule, dict[str, Any]]] = {
+    "sgd": (sgd, {"lr": 0.05}),
+    "momentum": (momentum, {"lr": 0.02, "momentum": 0.8}),
+    "adam": (adam, {"lr": 0.1, "betas": [0.9, 0.99]}),
+    "adamw": (adamw, {"lr": 0.1, "betas": [0.9, 0.99], "weight_decay": 0.05}),
+    "rmsprop": (rmsprop, {"lr": 0.05}),
+    "adagrad": (adagrad, {"lr": 0.3}),
+    "adadelta": (adadelta, {"rho": 0.95}),
+}
+
+
+def taken(name: str, args: dict[str, Any]) -> list[list[float]]:
+    """The weights after each step of the optimizer that we ship."""
+    weight = torch.tensor(START, dtype=torch.float64, requires_grad=True)
+    optimizer = build_optimizer(name, args, [weight])
+    places = []
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        (torch.tensor(CURVATURE, dtype=torch.float64) * weight**2 / 2).sum().backward()
+        optimizer.step()
+        places.append(weight.tolist())
+    return places
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_it_follows_its_papers_rule(name: str) -> None:
+    rule, args = RULES[name]
+    weights, states = list(START), [{}, {}]
+    for step, place in enumerate(taken(name, args), start=1):
+        weights = [rule(w, c * w, state, step) for w, c, state in zip(weights, CURVATURE, states, strict=True)]
+        assert place == pytest.approx(weights, rel=1e-9, abs=1e-12)
+
+
+def test_nesterov_takes_the_gradient_where_the_momentum_leads() -> None:
+    """Sutskever et al. 2013, eq. 3-4: PyTorch keeps the point looked ahead to, w + momentum * v."""
+    lr, mu = 0.02, 0.8
+    weights, speeds = list(START), [0.0, 0.0]
+    for place in taken("momentum", {"lr": lr, "momentum": mu, "nesterov": True}):
+        ahead = [w + mu * v for w, v in zip(weights, speeds, strict=True)]
+        speeds = [mu * v - lr * c * a for v, c, a in zip(speeds, CURVATURE, ahead, strict=True)]
+        weights = [w + v for w, v in zip(weights, speeds, strict=True)]
+        assert place == pytest.approx([w + mu * v for w, v in zip(weights, speeds, strict=True)], rel=1e-9)
+
+
+def test_weight_decay_adds_the_weight_to_the_gradient() -> None:
+    plain = taken("sgd", {"lr": 0.05, "weight_decay": 0.2})
+    first = [w - 0.05 * (c * w + 0.2 * w) for w, c in zip(START, CURVATURE, strict=True)]
+    assert plain[0] == pytest.approx(first, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_it_goes_down(name: str) -> None:
+    places = taken(name, RULES[name][1])
+    assert sum(c * w * w for c, w in zip(CURVATURE, places[-1], strict=True)) < sum(
+        c * w * w for c, w in zip(CURVATURE, START, strict=True)
+    )
+
+
+def test_a_wrong_argument_is_refused_before_torch_sees_it() -> None:
+    with pytest.raises(SpecInvalid):
+        build_optimizer("adam", {"learning_rate": 0.1}, [torch.zeros(1, requires_grad=True)])
+
+
+def test_a_resumed_schedule_goes_on_where_it_was() -> None:
+    def make() -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
+        optimizer = build_optimizer("sgd", {"lr": 0.4}, [torch.zeros(1, requires_grad=True)])
+        args = {"warmup_epochs": 1}
+        return optimizer, build_schedule("cosine", args, optimizer, total_steps=40, steps_per_epoch=10)
+
+    def rates(optimizer: torch.optim.Optimizer, schedule: Any, steps: int) -> list[float]:
+        seen = []
+        for _ in range(steps):
+            seen.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.step()
+        return seen
+
+    whole = rates(*make(), 40)
+    assert whole[0] == pytest.approx(0.04) and max(whole) == pytest.approx(0.4)
+    optimizer, schedule = make()
+    first = rates(optimizer, schedule, 17)
+    again, resumed = make()
+    again.load_state_dict(optimizer.state_dict())
+    resumed.load_state_dict(schedule.state_dict())
+    assert first + rates(again, resumed, 23) == whole

@@ -1,0 +1,74 @@
+"""The zoo's small models reach their metrics on real data, trained by the plainest loop. Seed 0, one thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from headrace_models.tasks import Task
+
+Learned = Callable[..., Task]
+Fit = Callable[..., Any]
+
+
+def test_resnet8_reads_digits(digits: Any, learned: Learned, fit: Fit) -> None:
+    train, test, schema = digits
+    task = learned("image-classification", train, schema)
+    assert task.model_facts()["image_size"] == (8, 8) and task.model_facts()["in_channels"] == 1
+    _, metrics = fit(task, train, test, {"name": "resnet8"}, epochs=8, schedule="one-cycle")
+    assert metrics["accuracy"] >= 0.97  # measured: MEASURED_RESNET
+
+
+def test_an_mlp_reads_digits(digits: Any, learned: Learned, fit: Fit) -> None:
+    train, test, schema = digits
+    task = learned("image-classification", train, schema)
+    _, metrics = fit(task, train, test, {"name": "mlp"}, epochs=15, schedule="cosine")
+    assert metrics["accuracy"] >= 0.95  # measured: MEASURED_MLP
+
+
+@pytest.mark.parametrize(("name", "least"), [("iris", 0.93), ("wine", 0.95)])
+def test_an_mlp_tells_flowers_and_wines_apart(tables: Any, learned: Learned, fit: Fit, name: str, least: float) -> None:
+    train, test, schema = tables[name]
+    task = learned("tabular-classification", train, schema)
+    _, metrics = fit(task, train, test, {"name": "mlp", "args": {"hidden": [16]}}, epochs=60, batch=16)
+    assert metrics["accuracy"] >= least  # measured: MEASURED_TABLES
+
+
+def test_an_mlp_foresees_how_diabetes_goes_on(tables: Any, learned: Learned, fit: Fit) -> None:
+    train, test, schema = tables["diabetes"]
+    task = learned("tabular-regression", train, schema)
+    _, metrics = fit(task, train, test, {"name": "mlp", "args": {"hidden": [16]}}, epochs=20, batch=16)
+    assert metrics["r2"] >= 0.35  # measured: MEASURED_DIABETES; a linear model has .4 to .5
+    assert metrics["rmse"] <= 65
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "focal", "hinge", "mse"])
+def test_every_loss_of_classes_trains(tables: Any, learned: Learned, fit: Fit, loss: str) -> None:
+    train, test, schema = tables["iris"]
+    task = learned("tabular-classification", train, schema)
+    _, metrics = fit(task, train, test, {"name": "mlp", "args": {"hidden": [16]}}, epochs=40, batch=16, loss=loss)
+    assert metrics["accuracy"] >= 0.9
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("sgd", {"lr": 0.1}),
+        ("momentum", {"lr": 0.02}),
+        ("momentum", {"lr": 0.02, "nesterov": True}),
+        ("adam", {"lr": 0.005}),
+        ("adamw", {"lr": 0.005}),
+        ("rmsprop", {"lr": 0.003}),
+        ("adagrad", {"lr": 0.05}),
+        ("adadelta", {}),
+    ],
+)
+def test_every_optimizer_trains(tables: Any, learned: Learned, fit: Fit, name: str, args: dict[str, Any]) -> None:
+    train, test, schema = tables["iris"]
+    task = learned("tabular-classification", train, schema)
+    optimizer = {"name": name, "args": args}
+    model = {"name": "mlp", "args": {"hidden": [16], "activation": "tanh"}}
+    _, metrics = fit(task, train, test, model, epochs=40, batch=16, optimizer=optimizer)
+    assert metrics["accuracy"] >= 0.9

@@ -1,0 +1,115 @@
+"""Packages that add cards: really installed ones, found through their metadata and read with torch blocked."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from headrace.base.errors import InvalidInput
+from headrace_models import catalog
+
+GOOD = """
+from headrace_models.catalog.cards import Arguments, ModelCard, TaskCard
+
+class WideArguments(Arguments):
+    width: int = 4
+
+def models():
+    return [ModelCard("wide-net", "one wide layer", "acme_net:Wide", WideArguments, tasks=("image-classification",))]
+
+def task():
+    return TaskCard("image-ranking", "pictures in order", "acme_task:Ranking", metrics={"ndcg": "max"})
+"""
+
+Install = Callable[..., Path]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Lay a distribution into a folder of sys.path, as pip does: modules beside their dist-info."""
+
+    def put(name: str, sources: dict[str, str], entry_points: str) -> Path:
+        site = tmp_path / name
+        info = site / f"{name.replace('-', '_')}-1.2.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
+        (info / "entry_points.txt").write_text(entry_points)
+        for module, source in sources.items():
+            (site / f"{module}.py").write_text(source)
+        monkeypatch.syspath_prepend(str(site))
+        catalog.refresh()
+        return site
+
+    yield put
+    monkeypatch.undo()
+    catalog.refresh()
+
+
+def test_an_installed_packages_models_and_tasks_stand_in_the_catalog(install: Install) -> None:
+    install(
+        "acme-models",
+        {"acme_good": GOOD},
+        "[headrace.models]\nacme = acme_good:models\n[headrace.tasks]\nranking = acme_good:task\n",
+    )
+    assert catalog.models()["wide-net"].tasks == ("image-classification",)
+    assert list(catalog.models())[0] == "mlp"
+    assert catalog.tasks()["image-ranking"].primary_metric == "ndcg"
+    assert catalog.get("model", "wide-net").args.model_validate({"width": 8})
+    assert catalog.plugin_versions() == {"acme-models": "1.2"}
+    assert catalog.plugin_problems() == []
+
+
+def test_plug_ins_are_found_where_torch_cannot_be_imported(install: Install) -> None:
+    site = install("acme-blocked", {"acme_good": GOOD}, "[headrace.models]\nacme = acme_good:models\n")
+    code = f"""
+import sys
+sys.path.insert(0, {str(site)!r})
+sys.modules["torch"] = None
+from headrace_models import catalog
+assert "wide-net" in catalog.models()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("import no_such_module_anywhere\n", "No module named 'no_such_module_anywhere'"),
+        ("def models():\n    raise OSError('disk on fire')\n", "disk on fire"),
+        ("def models():\n    return ['resnet99']\n", "it returned a str, where a ModelCard is wanted"),
+        ("nothing = 1\n", "models"),
+    ],
+)
+def test_a_broken_package_is_named_and_the_rest_of_the_catalog_is_whole(
+    install: Install, source: str, reason: str, request: pytest.FixtureRequest
+) -> None:
+    module = f"acme_broken_{abs(hash(request.node.name))}"
+    install("acme-broken", {module: source}, f"[headrace.models]\nbroken = {module}:models\n")
+    with pytest.warns(catalog.PluginWarning, match="acme-broken"):
+        names = set(catalog.models())
+    assert {"mlp", "resnet8", "resnet18"} <= names
+    (problem,) = catalog.plugin_problems()
+    assert problem.distribution == "acme-broken" and reason in problem.message
+    assert set(catalog.models()) == names  # told once: a second warning would be an error here
+
+
+def test_a_name_that_headrace_has_already_is_refused_naming_both(install: Install) -> None:
+    source = GOOD.replace("wide-net", "resnet8")
+    install("acme-clash", {"acme_clash": source}, "[headrace.models]\nclash = acme_clash:models\n")
+    with pytest.raises(InvalidInput) as raised:
+        catalog.models()
+    assert raised.value.code == "name-clash"
+    assert "'resnet8'" in raised.value.message and "Headrace itself" in raised.value.message
+    assert "acme-clash" in raised.value.message and "pip uninstall acme-clash" in raised.value.action
+
+
+def test_two_packages_with_one_name_are_refused_naming_both(install: Install) -> None:
+    install("acme-one", {"acme_one": GOOD}, "[headrace.models]\nacme = acme_one:models\n")
+    install("acme-two", {"acme_two": GOOD}, "[headrace.models]\nacme = acme_two:models\n")
+    with pytest.raises(InvalidInput, match=r"wide-net.*acme-one.*acme-two"):
+        catalog.models()
