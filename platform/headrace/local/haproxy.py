@@ -23,6 +23,7 @@ _SENTENCES = {
     503: "no replica can take this request at present; try again later",
     504: "the server took too long to answer this request",
 }
+_NO_DEPLOYMENT = "there is no deployment at this path; headrace deployments lists them"
 
 
 def rewrite(config: str, limit_bytes: int) -> str:
@@ -39,34 +40,35 @@ def rewrite(config: str, limit_bytes: int) -> str:
     text = re.sub(r"(?m)^defaults\n", lambda found: found.group(0) + _errors(), text, count=1)
     front = _front(limit_bytes)
     text = re.sub(r"(?m)^(frontend http_frontend\n\s*bind .*\n)", lambda found: found.group(1) + front, text)
-    if not re.search(r"(?m)^\s*use_backend ", text):
-        # Before the routes are loaded every path would be a 404, which clients take for "no such model".
-        text = re.sub(r"(?m)^(\s*)http-request return status 404 .*$", rf"\g<1>{_answer(503)}", text)
+    # Before the routes are loaded every path would be a 404, which clients take for "no such model".
+    loaded = re.search(r"(?m)^\s*use_backend ", text) is not None
+    unknown = _return(404, _NO_DEPLOYMENT) if loaded else f"{_return(503, _SENTENCES[503])} hdr Retry-After 2"
+    text = re.sub(r"(?m)^(\s*)http-request return status 404 .*$", lambda found: found.group(1) + unknown, text)
     if strange := re.findall(r"(?m)^\s*bind (?!127\.0\.0\.1:).*$", text):
         raise ValueError(f"HAProxy's configuration has a listener that is not on loopback: {strange[0].strip()}")
     return f"# headrace: rewritten\n{text}"
 
 
 def _errors() -> str:
-    return "".join(
-        f"    http-error status {status} content-type application/json "
-        f'string \'{{"error":"{sentence}"}}\'{" hdr Retry-After 2" if status == 503 else ""}\n'
-        for status, sentence in _SENTENCES.items()
-    )
+    lines = []
+    for status, sentence in _SENTENCES.items():
+        again = " hdr Retry-After 2" if status == 503 else ""
+        lines.append(f"    http-error status {status} content-type application/json {_body(sentence)}{again}\n")
+    return "".join(lines)
 
 
-def _answer(status: int) -> str:
-    return (
-        f"http-request return status {status} content-type application/json "
-        f'string \'{{"error":"{_SENTENCES[status]}"}}\' hdr Retry-After 2'
-    )
+def _body(sentence: str) -> str:
+    return f'string \'{{"error":"{sentence}"}}\''
+
+
+def _return(status: int, sentence: str) -> str:
+    return f"http-request return status {status} content-type application/json {_body(sentence)}"
 
 
 def _front(limit_bytes: int) -> str:
     sentence = f"the request body is larger than the limit of {limit_bytes} bytes"
     return (
-        f"    http-request return status 413 content-type application/json "
-        f'string \'{{"error":"{sentence}"}}\' if {{ req.hdr_val(content-length) gt {limit_bytes} }}\n'
+        f"    {_return(413, sentence)} if {{ req.hdr_val(content-length) gt {limit_bytes} }}\n"
         # Serve would start two tasks a request to notice clients that leave; answers here take milliseconds.
         "    http-request set-header x-request-disconnect-disabled ?1\n"
     )

@@ -85,7 +85,7 @@ def _serve(plan: HeadPlan) -> dict[str, str]:
         # Files and ports of its own; the defaults are shared by all heads of a machine.
         "HAPROXY_BINARY_PATH": str(files / "haproxy"),
         "HAPROXY_CONFIG_FILE_LOC": str(files / "haproxy.cfg"),
-        "HAPROXY_SOCKET_PATH": str(files / "admin.sock"),
+        "HAPROXY_SOCKET_PATH": str(files / "s"),  # short: a socket's path has 107 bytes
         "HAPROXY_SERVER_STATE_BASE": str(files),
         "HAPROXY_SERVER_STATE_FILE": str(files / "server-state"),
         "HAPROXY_METRICS_SOCKET_PATH": str(files / "metrics.sock"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import stat
 import subprocess
 import tempfile
 import time
@@ -36,7 +37,8 @@ __all__ = ["Head", "ensure_head", "find_head", "head_environment", "stop_head"]
 
 Tell = Callable[[str], None]
 
-_LONGEST_TEMP_DIR = 39  # bytes: Ray's sockets lie deep below it, and a socket's path has 107
+# Bytes. A socket's path has 107, of which HAProxy's lie 73 below it (a node's id of 56) and Ray's 68 below `r` in it.
+LONGEST_RUNTIME_FOLDER = 34
 _ANSWER_SECONDS = 0.8
 _START_SECONDS = 120.0
 _SLOW_SECONDS = 30.0  # a head that lives but does not answer is given so long
@@ -184,7 +186,7 @@ def _plan(block: ports.PortBlock, serve_port: int) -> HeadPlan:
         ports=block,
         serve_port=serve_port,
         token_path=token_path,
-        runtime_folder=_new_runtime_folder(ray_folder),
+        runtime_folder=_fresh_folder(ray_folder),
         num_cpus=available_cpus(),
         num_gpus=available_gpus(),
         object_store_bytes=object_store_bytes(_memory_bytes(), shutil.disk_usage("/dev/shm").free),  # noqa: S108
@@ -222,38 +224,37 @@ def _memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _new_runtime_folder(ray_folder: Path) -> Path:
-    """A fresh private folder for one head, below home where its path is short enough; the last but one is removed."""
-    parent = ray_folder
-    if len(os.fsencode(parent / "xxxxx" / "r")) > _LONGEST_TEMP_DIR:
-        parent = Path(tempfile.gettempdir()) / f"headrace-{os.getuid()}"
-        parent.mkdir(mode=0o700, exist_ok=True)
-        if parent.stat().st_uid != os.getuid() or parent.stat().st_mode & 0o077:
-            parent = Path(tempfile.mkdtemp(prefix="headrace-"))
-    _remove_old(ray_folder)
-    made = parent / f"h{secrets.token_hex(2)}"
-    made.mkdir(mode=0o700)
-    if len(os.fsencode(made / "r")) > _LONGEST_TEMP_DIR:
-        raise Unavailable(
-            f"the path {made} is too long for Ray's sockets ({_LONGEST_TEMP_DIR - 2} bytes at most)",
-            action="set HEADRACE_HOME or TMPDIR to a shorter path",
-        )
-    return made
+def new_runtime_folder(ray_folder: Path) -> Path:
+    """A fresh private folder for one head: below RAY_FOLDER where its path is short enough, else in a temporary one."""
+    name = f"h{secrets.token_hex(2)}"
+    own = f"headrace-{os.getuid()}"
+    for parent in (ray_folder, Path(tempfile.gettempdir()) / own, Path("/tmp") / own):  # noqa: S108 private, and checked
+        if len(os.fsencode(parent / name)) > LONGEST_RUNTIME_FOLDER:
+            continue
+        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        facts = parent.lstat()
+        if facts.st_uid == os.getuid() and stat.S_ISDIR(facts.st_mode) and not facts.st_mode & 0o077:
+            (parent / name).mkdir(mode=0o700)
+            return parent / name
+    raise Unavailable(
+        f"no private folder with a path of at most {LONGEST_RUNTIME_FOLDER} bytes can be made for Ray's sockets",
+        action="set HEADRACE_HOME or TMPDIR to a short path of your own",
+    )
 
 
-def _remove_old(ray_folder: Path) -> None:
-    """Keep the last head's folder, for its logs, and remove those before it; the list is our own."""
+def _fresh_folder(ray_folder: Path) -> Path:
+    """A new runtime folder. The last head's is kept, for its logs; those before it are removed."""
     index = ray_folder / "runtime_folders"
     known = [Path(line) for line in index.read_text().split("\n") if line] if index.exists() else []
     for old in known[:-1]:
         shutil.rmtree(old, ignore_errors=True)
-    index.write_text("".join(f"{path}\n" for path in known[-1:]))
+    made = new_runtime_folder(ray_folder)
+    index.write_text("".join(f"{path}\n" for path in (*known[-1:], made)))
+    return made
 
 
 def _launch(plan: HeadPlan) -> Head:
     ray_folder = folder("ray")
-    with (ray_folder / "runtime_folders").open("a") as index:
-        index.write(f"{plan.runtime_folder}\n")
     (plan.runtime_folder / "h").mkdir(mode=0o700)
     haproxy.write_wrapper(plan.runtime_folder / "h")
     log_path = ray_folder / "head.log"

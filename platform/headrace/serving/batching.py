@@ -14,50 +14,41 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-import numpy as np
-
+from headrace.serving.packages import ServedModel
 from headrace.serving.settings import FrontSettings
 from headrace_models.tasks.base import Arrays
 
-Predict = Callable[[Arrays], Arrays]
 Observe = Callable[[int, float], None]  # rows and seconds of a batch that was computed
-Group = tuple[tuple[str, str, tuple[int, ...]], ...]
 
 
 @dataclass
 class _Waiting:
     inputs: Arrays
     rows: int
-    group: Group
     answer: asyncio.Future[Arrays]
     since: float
 
 
-def group_of(inputs: Arrays) -> Group:
-    """What two requests must share to be put into one batch: names, dtypes and all sizes but the rows."""
-    return tuple((name, array.dtype.str, array.shape[1:]) for name, array in sorted(inputs.items()))
-
-
-def predict_together(predict: Predict, requests: Sequence[tuple[Arrays, int]]) -> list[Arrays | Exception]:
-    """Compute all REQUESTS (inputs and rows) at once; where that fails, each alone, so that each gets its own error."""
-    if len(requests) == 1:
+def answer_together(model: ServedModel, requests: Sequence[Arrays]) -> list[Arrays | Exception]:
+    """Decode each of REQUESTS and compute all that can be decoded at once; each gets its own answer or error."""
+    results: list[Arrays | Exception] = []
+    batches = []
+    for inputs in requests:
         try:
-            return [predict(requests[0][0])]
-        except Exception as error:
-            return [error]
+            batches.append(model.preprocess(inputs))
+            results.append({})
+        except Exception as error:  # told to the one who asked
+            results.append(error)
+    places = [place for place, result in enumerate(results) if not isinstance(result, Exception)]
     try:
-        together = {name: np.concatenate([inputs[name] for inputs, _ in requests]) for name in requests[0][0]}
-        outputs = predict(together)
-        rows = [rows for _, rows in requests]
-        if any(array.shape[:1] != (sum(rows),) for array in outputs.values()):
-            raise ValueError("an output does not have the batch along axis 0")
-        ends = np.cumsum(rows).tolist()
-        return [
-            {name: array[end - count : end] for name, array in outputs.items()}
-            for end, count in zip(ends, rows, strict=True)
-        ]
-    except Exception:
-        return [predict_together(predict, [request])[0] for request in requests]
+        answers: Sequence[Arrays | Exception] = model.answer(batches) if batches else []
+    except Exception as error:
+        # One of them may have spoilt it for all: each alone then.
+        alone = len(batches) == 1
+        answers = [error] if alone else [answer_together(model, [requests[place]])[0] for place in places]
+    for place, answer in zip(places, answers, strict=True):
+        results[place] = answer
+    return results
 
 
 class Batcher:
@@ -65,7 +56,7 @@ class Batcher:
 
     def __init__(
         self,
-        predict: Predict,
+        model: ServedModel,
         settings: FrontSettings,
         executor: Executor,
         observe: Observe,
@@ -73,7 +64,7 @@ class Batcher:
         expected_seconds: float = 0.0,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._predict = predict
+        self._model = model
         self._settings = settings
         self._executor = executor
         self._observe = observe
@@ -89,7 +80,7 @@ class Batcher:
     async def submit(self, inputs: Arrays, rows: int) -> Arrays:
         """The model's outputs for INPUTS, computed together with whatever else waits. Raises what the model raises."""
         loop = asyncio.get_running_loop()
-        item = _Waiting(inputs, rows, group_of(inputs), loop.create_future(), self._clock())
+        item = _Waiting(inputs, rows, loop.create_future(), self._clock())
         self._waiting.append(item)
         self._plan(loop)
         return await item.answer
@@ -121,20 +112,18 @@ class Batcher:
         return delay - (self._clock() - self._waiting[0].since)
 
     def _take(self) -> list[_Waiting]:
-        """The oldest request and those behind it that fit into one batch with it."""
+        """The oldest requests that fit into one batch; a larger one goes alone."""
         batch: list[_Waiting] = []
         rows = 0
-        others: deque[_Waiting] = deque()
         while self._waiting:
-            item = self._waiting.popleft()
+            item = self._waiting[0]
             if item.answer.done():  # its client went away
+                self._waiting.popleft()
                 continue
-            if batch and (item.group != batch[0].group or rows + item.rows > self._settings.max_batch_rows):
-                others.append(item)
-                continue
-            batch.append(item)
+            if batch and rows + item.rows > self._settings.max_batch_rows:
+                break
+            batch.append(self._waiting.popleft())
             rows += item.rows
-        self._waiting = others
         return batch
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -143,14 +132,14 @@ class Batcher:
         batch = self._take()
         if not batch:
             return
-        requests = [(item.inputs, item.rows) for item in batch]
+        requests = [item.inputs for item in batch]
         rows = sum(item.rows for item in batch)
         started = self._clock()
         if self.expected_seconds(rows) * 1000 < self._settings.inline_below_ms:
-            self._finish(loop, batch, predict_together(self._predict, requests), started)
+            self._finish(loop, batch, answer_together(self._model, requests), started)
             return
         self._computing = True
-        future = loop.run_in_executor(self._executor, predict_together, self._predict, requests)
+        future = loop.run_in_executor(self._executor, answer_together, self._model, requests)
         future.add_done_callback(lambda done: self._from_thread(loop, batch, done, started))
 
     def _from_thread(

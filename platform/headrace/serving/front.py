@@ -26,7 +26,7 @@ from headrace.serving.batching import Batcher
 from headrace.serving.contract import STATUS_PATH
 from headrace.serving.errors import RequestError, bad_request
 from headrace.serving.measures import Measures
-from headrace.serving.packages import ServedModel
+from headrace.serving.packages import ServedModel, answer_example
 from headrace.serving.settings import FrontSettings
 from headrace.serving.signature_check import check_inputs
 from headrace.serving.versions import Live, Versions
@@ -237,18 +237,12 @@ class Front:
 def serve(
     model: ServedModel, version: str, settings: FrontSettings, measures: Measures, executor: ThreadPoolExecutor
 ) -> Served:
-    """MODEL with a batcher of its own, told by a trial what a batch takes."""
-    expected = 0.0
-    example = model.example
-    if example:
-        started = time.perf_counter()
-        model.predict(example)
-        expected = time.perf_counter() - started
+    """MODEL, warm, with a batcher of its own that knows what a batch takes."""
 
     def observe(rows: int, seconds: float) -> None:
         measures.batch(version, rows, seconds)
 
-    return Served(model, Batcher(model.predict, settings, executor, observe, expected_seconds=expected))
+    return Served(model, Batcher(model, settings, executor, observe, expected_seconds=answer_example(model)))
 
 
 def _model_path(parts: list[str], path: str) -> tuple[str, str | None]:
@@ -266,7 +260,7 @@ def _allow(method: str, *allowed: str) -> None:
 
 
 def _json(status: int, value: Any) -> _Answer:
-    return _Answer(status, json.dumps(value, separators=(",", ":")).encode(), [JSON])
+    return _Answer(status, json.dumps(value).encode(), [JSON])
 
 
 async def _lifespan(receive: bodies.Receive, send: Send) -> None:

@@ -8,33 +8,52 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from headrace.base.home import folder
+from headrace.base import home
 from headrace.base.locks import file_lock
 from headrace.serving.contract import StableVersion
 from headrace_models.tasks.base import Arrays, Signature
+
+if TYPE_CHECKING:
+    from headrace_models.package import LoadedModel
 
 MARKER = "headrace.json"
 
 
 class ServedModel(Protocol):
-    """What a front needs of a loaded package (`headrace_models.package.LoadedModel` is one)."""
+    """What a front needs of a model. Requests are decoded one by one and computed together."""
 
     @property
     def signature(self) -> Signature:
         """What it takes and gives."""
 
     @property
-    def example(self) -> Arrays | None:
-        """A request to warm it up with."""
+    def example(self) -> Arrays:
+        """A small request that it can answer."""
 
-    def predict(self, inputs: Arrays) -> Arrays:
-        """A request's arrays to the answer's. Raises `BadInput` with a sentence for the sender."""
+    def preprocess(self, inputs: Arrays) -> Any:
+        """A request's arrays, decoded. Raises `BadInput` with a sentence for the sender."""
+
+    def answer(self, batches: Sequence[Any]) -> list[Arrays]:
+        """The answers to several decoded requests."""
+
+
+class PackagedModel:
+    """A package's model as a front uses it."""
+
+    def __init__(self, model: LoadedModel) -> None:
+        self._model = model
+        self.signature = model.signature
+        self.example = model.example
+        self.preprocess = model.task.preprocess
+        self.answer = model.answer
 
 
 def fetch_package(version: StableVersion, cache: Path | None = None) -> Path:
@@ -47,7 +66,7 @@ def fetch_package(version: StableVersion, cache: Path | None = None) -> Path:
         raise FileNotFoundError(f"there is no package at {version.package_uri}")
     if isinstance(filesystem, LocalFileSystem):
         return Path(root)
-    return _copy(filesystem, str(root), version.sha256, cache or folder("cache", "packages"))
+    return _copy(filesystem, str(root), version.sha256, cache or home.folder("cache", "packages"))
 
 
 def _copy(filesystem: fsspec.AbstractFileSystem, root: str, sha256: str, cache: Path) -> Path:
@@ -69,26 +88,28 @@ def _copy(filesystem: fsspec.AbstractFileSystem, root: str, sha256: str, cache: 
 
 
 def load_served_model(version: StableVersion, device: str) -> ServedModel:
-    """Fetch and load VERSION's package on DEVICE, and answer its own example, so that the first client does not wait.
+    """Fetch VERSION's package, hold it to the hash that the deployer named, and load it on DEVICE.
 
     Raises whatever is wrong with the package; the message is what a deployer is shown.
     """
-    from headrace_models.package import load_package
+    from headrace_models.package import load_package, read_package
 
-    model: ServedModel = load_package(fetch_package(version), device=device)
-    check_hash(model, version)
-    example = model.example
-    if example:
-        model.predict(example)
-    return model
-
-
-def check_hash(model: ServedModel, version: StableVersion) -> None:
-    """Raise ValueError unless MODEL's manifest carries the hash that the deployer named."""
-    manifest = getattr(model, "manifest", None)
-    found = getattr(manifest, "sha256", None)
-    if found is not None and found != version.sha256:
+    folder = fetch_package(version)
+    found = read_package(folder).sha256
+    if found != version.sha256:
         raise ValueError(
             f"the package at {version.package_uri} has sha256 {found[:12]}…, but version {version.version} is "
             f"registered with {version.sha256[:12]}…"
         )
+    return PackagedModel(load_package(folder, device=device))
+
+
+def answer_example(model: ServedModel) -> float:
+    """Let MODEL answer its own example twice; the seconds of the second time, when everything is warm.
+
+    A model that cannot is not fit to serve: whatever it raises is raised.
+    """
+    for _ in range(2):
+        started = time.perf_counter()
+        model.answer([model.preprocess(model.example)])
+    return time.perf_counter() - started
