@@ -18,7 +18,7 @@ import numpy as np
 from headrace.base.errors import DataInvalid, HeadraceError, InvalidInput
 from headrace.data.columns import CATEGORY, NUMBER, features_of
 from headrace.data.csv_table import Csv
-from headrace.data.image_folder import SUFFIXES as PICTURES
+from headrace.data.folder_layout import is_image
 from headrace.data.parquet_table import Parquet
 from headrace.data.source import Source, read_uri
 from headrace.data.tables import Table
@@ -127,7 +127,7 @@ def _folder(source: Source, wanted: Mapping[str, str]) -> Iterator[Piece]:
     """A folder's pictures, or its tables."""
     files = source.files()
     tables = [(table, source.uri(f.path)) for f in files if (table := _table_of(f.path.lower())) is not None]
-    pictures = [(source.uri(f.path), f.path) for f in files if PurePosixPath(f.path).suffix.lower() in PICTURES]
+    pictures = [(source.uri(f.path), f.path) for f in files if is_image(f.path)]
     if pictures and len(wanted) == 1:
         yield from _pictures(pictures, _picture_input(wanted, source.address))
     elif tables:
