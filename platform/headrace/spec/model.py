@@ -57,8 +57,8 @@ class Split(Part):
         description=(
             "`stratified`: every class, or range of a number, in the same proportion; `random`; "
             "`group`: all samples of one `data.group` on one side; `time`: the oldest train, the newest test; "
-            "`hash`: by the sample's id, so that a sample never changes sides when data is added, in constant memory. Default: "
-            "`group` or `time` where that column is named, else `stratified`."
+            "`hash`: by the sample's id, so that a sample never changes sides when data is added, in constant memory. "
+            "Default: `group` or `time` where that column is named, else `stratified`."
         ),
     )
     train: Share = Field(default=0.7, description="Share of samples that the model learns from, 0..1. Default 0.7.")

@@ -9,6 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 
+def split_part(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What the split step reads of the canonical RECORD: the data, and the tasks, which know what a label is."""
+    return {**record["data"], "tasks": record["tasks"]}
+
+
 def step_parts(
     record: Mapping[str, Any], code_uri: str | None = None, code_sha256: str | None = None
 ) -> dict[str, dict[str, Any] | None]:
@@ -41,7 +46,7 @@ def step_parts(
             "register": record["register"],
         }
     return {
-        "split": {**record["data"], "tasks": tasks},
+        "split": split_part(record),
         "train": {"tasks": tasks, "model": model, "train": record["train"]},
         "register": register,
         "deploy": record["deploy"],

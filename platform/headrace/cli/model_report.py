@@ -1,0 +1,113 @@
+"""`headrace models`: the catalog in a person's words, each model with a spec that is ready to run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from headrace.base.errors import InvalidInput
+from headrace.cli.output import table
+from headrace_models import catalog
+from headrace_models.catalog.cards import ModelCard
+
+INPUTS = {
+    "image-classification": "[batch, channels, height, width], float32",
+    "tabular-classification": "[batch, features], float32",
+    "tabular-regression": "[batch, features], float32",
+}
+OUTPUTS = {
+    "image-classification": "[batch, classes], logits",
+    "tabular-classification": "[batch, classes], logits",
+    "tabular-regression": "[batch, 1]",
+}
+SOURCES = {"image-classification": "{source: ./pictures, format: image-folder}"}
+TABLE = "{source: ./table.csv, format: csv, label: LABEL}"
+
+
+def models_record() -> list[dict[str, Any]]:
+    """Every model, shortly."""
+    return [
+        {"name": card.name, "tasks": list(card.tasks), "summary": card.summary, "source": card.source}
+        for card in catalog.models().values()
+    ]
+
+
+def render_models(records: Sequence[Mapping[str, Any]]) -> str:
+    """The list of models."""
+    rows = [(record["name"], ", ".join(record["tasks"]), record["summary"]) for record in records]
+    own = 'your own: model: {name: "my_model:Net", code: ./src}'
+    return "\n".join([table(("model", "tasks", "what it is"), rows), "", own, "more: headrace models NAME"])
+
+
+def model_record(name: str) -> dict[str, Any]:
+    """All that is known of the model NAME. Raises InvalidInput with the nearest names."""
+    card = catalog.get("model", name)
+    if not isinstance(card, ModelCard):
+        raise InvalidInput(f"{name} is no model", action="headrace models")
+    return {
+        "name": card.name,
+        "summary": card.summary,
+        "source": card.source,
+        "expect": card.metric or None,
+        "parameters": card.parameters,
+        "tasks": list(card.tasks),
+        "shapes": {task: {"inputs": INPUTS[task], "outputs": OUTPUTS[task]} for task in card.tasks if task in INPUTS},
+        "arguments": _arguments(card),
+        "spec": _spec(card),
+    }
+
+
+def _arguments(card: ModelCard) -> list[dict[str, Any]]:
+    properties = card.args.model_json_schema().get("properties", {})
+    return [
+        {
+            "name": name,
+            "type": _type(schema),
+            "default": schema.get("default"),
+            "description": schema.get("description", ""),
+        }
+        for name, schema in properties.items()
+    ]
+
+
+def _type(schema: Mapping[str, Any]) -> str:
+    if "enum" in schema:
+        return " | ".join(str(value) for value in schema["enum"])
+    if "anyOf" in schema:
+        return " | ".join(_type(branch) for branch in schema["anyOf"])
+    if schema.get("type") == "array":
+        return f"list of {_type(schema.get('items', {}))}"
+    return str(schema.get("const", schema.get("type", "any")))
+
+
+def _spec(card: ModelCard) -> str:
+    task = card.tasks[0]
+    return "\n".join(
+        [
+            f"name: {card.name}",
+            f"task: {task}",
+            f"data: {SOURCES.get(task, TABLE)}",
+            f"model: {{name: {card.name}}}",
+            "train: {epochs: 10, batch_size: 64}",
+            f"register: {{name: {card.name}}}",
+            f"deploy: {{name: {card.name}}}",
+        ]
+    )
+
+
+def render_model(record: Mapping[str, Any]) -> str:
+    """One model with its arguments and a spec for it."""
+    told = [f"{record['name']}: {record['summary']}"]
+    for title, value in (("source", record["source"]), ("expect", record["expect"])):
+        if value:
+            told.append(f"{title}: {value}")
+    if record["parameters"]:
+        told.append(f"parameters: {record['parameters']:,}")
+    told += ["", "shapes"]
+    told += [f"  {task}: {shapes['inputs']} -> {shapes['outputs']}" for task, shapes in record["shapes"].items()]
+    told += ["", "arguments"]
+    for argument in record["arguments"]:
+        told.append(f"  {argument['name']}: {argument['type']} = {json.dumps(argument['default'])}")
+        told.append(f"      {argument['description']}")
+    return "\n".join([*told, "", "spec", *(f"  {line}" for line in record["spec"].splitlines())])
