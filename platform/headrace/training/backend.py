@@ -13,6 +13,7 @@ import socket
 import tempfile
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ray.train.backend import Backend, BackendConfig
@@ -23,7 +24,7 @@ RENDEZVOUS = "HEADRACE_RENDEZVOUS"  # "file:PATH" or "tcp:HOST:PORT", set in eac
 def choose_rendezvous(scratch: str, single_node: bool) -> str:
     """On the first worker: a fresh meeting point. SCRATCH is a folder the driver removes, if it is on this machine."""
     if single_node:
-        folder = tempfile.mkdtemp(prefix="rendezvous-", dir=scratch if os.path.isdir(scratch) else None)
+        folder = tempfile.mkdtemp(prefix="rendezvous-", dir=scratch if Path(scratch).is_dir() else None)
         return f"file:{folder}/store"
     import ray
 
@@ -55,4 +56,5 @@ class MeetingBackendConfig(BackendConfig):
 
     @property
     def backend_cls(self) -> type[Backend]:
+        """What Ray Train calls."""
         return _MeetingBackend

@@ -47,7 +47,7 @@ class Schedule:
         return sum(self.sizes)
 
     def weight(self, rank: int) -> float:
-        """What this worker's mean loss is multiplied by, so that the mean gradient over workers is that over samples."""
+        """What a worker's mean loss is multiplied by, so that the mean gradient over workers is over samples."""
         return self.sizes[rank] * len(self.sizes) / self.global_size
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.05
 DOUBTFUL = ("driver-died", "ray-lost", "controller-failed", "workers-died")  # errors that a dying head can cause
+VERDICT_SECONDS = REFUSALS * INTERVAL_SECONDS + 1.0  # how long until a dead head is known to be dead
 GRACE_SECONDS = 5.0  # for the child to leave Ray in order after TERM; then it is killed
 
 # What Ray Train is told through the environment of its driver, which passes it on to the controller and the workers.
@@ -192,17 +193,21 @@ def _end(child: subprocess.Popen[bytes], *, at_once: bool) -> None:
     child.wait()
 
 
-def _outcome(outcome: Mapping[str, Any] | None, code: int, watch: HeadWatch) -> dict[str, Any]:
+def _outcome(
+    outcome: Mapping[str, Any] | None, code: int, watch: HeadWatch, patience_seconds: float = VERDICT_SECONDS
+) -> dict[str, Any]:
     """The child's result, or its error raised; where the head's death may be behind it, that is found out first."""
     if outcome is not None and "result" in outcome:
         return dict(outcome["result"])
     error = error_from_record(outcome["error"]) if outcome is not None else _ended(code)
     if outcome is not None and outcome["trace"]:
         print(outcome["trace"], file=sys.stderr, flush=True)
-    deadline = time.monotonic() + REFUSALS * INTERVAL_SECONDS + 1.0
-    while error.code in DOUBTFUL and time.monotonic() < deadline:
+    deadline = time.monotonic() + patience_seconds
+    while error.code in DOUBTFUL:
         if watch.gone():
             raise watch.error()
+        if time.monotonic() >= deadline:
+            break
         time.sleep(POLL_SECONDS)
     raise error
 

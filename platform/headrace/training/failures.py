@@ -21,12 +21,20 @@ _PEER_LOST = re.compile(
 
 
 class WorkerFailure(Exception):
-    """A failure on its way from a worker: a `HeadraceError` as a record, and whether trying again can help."""
+    """A failure on its way from a worker.
 
-    def __init__(self, record: dict[str, Any], permanent: bool, trace: str) -> None:
-        super().__init__(record, permanent, trace)
+    Args:
+        record: of the `HeadraceError` that tells it.
+        permanent: it would come again: trying again cannot help.
+        lost_peer: it only says that another worker died.
+        trace: the traceback as text.
+    """
+
+    def __init__(self, record: dict[str, Any], permanent: bool, lost_peer: bool, trace: str) -> None:
+        super().__init__(record, permanent, lost_peer, trace)
         self.record = record
         self.permanent = permanent
+        self.lost_peer = lost_peer
         self.trace = trace
 
     def __str__(self) -> str:
@@ -52,9 +60,8 @@ def is_temporary(error: BaseException) -> bool:
 def failure_of(error: BaseException) -> WorkerFailure:
     """ERROR, raised on a worker, as what is sent to the controller."""
     trace = "".join(traceback.format_exception(error))
-    if isinstance(error, HeadraceError):
-        return WorkerFailure(error.to_record(), not is_temporary(error), trace)
-    return WorkerFailure(_explained(error).to_record(), not is_temporary(error), trace)
+    told = error if isinstance(error, HeadraceError) else _explained(error)
+    return WorkerFailure(told.to_record(), not is_temporary(error), is_lost_peer(error), trace)
 
 
 def _explained(error: BaseException) -> RunFailed:

@@ -68,7 +68,7 @@ class Group:
             flat = torch.cat([buffer.detach().float().reshape(-1) for buffer in floats])
             dist.all_reduce(flat)
             flat /= self.world
-            for buffer, mean in zip(floats, flat.split([buffer.numel() for buffer in floats]), strict=True):
+            for buffer, mean in zip(floats, torch.split(flat, [buffer.numel() for buffer in floats]), strict=True):
                 buffer.copy_(mean.view_as(buffer))
         for buffer in model.buffers():
             if not buffer.is_floating_point():

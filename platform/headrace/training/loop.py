@@ -113,7 +113,7 @@ class Trainer:
             self.replica = DistributedDataParallel(
                 model,
                 device_ids=[group.device] if group.device.type == "cuda" else None,
-                broadcast_buffers=False,
+                forward_sync_buffers=False,
                 gradient_as_bucket_view=True,
             )
 

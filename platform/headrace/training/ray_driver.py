@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headrace.base import events
-from headrace.base.errors import HeadraceError, NotEnoughResources, RunFailed, Unavailable, error_from_record
+from headrace.base.errors import HeadraceError, NotEnoughResources, RunFailed, Unavailable
 from headrace.base.jsonfile import read_json, write_json
+from headrace.training.failures import WorkerFailure
 from headrace.training.request import Connection, TrainingRequest
 
 if TYPE_CHECKING:
@@ -40,10 +41,13 @@ def main(scratch: Path) -> None:
     record = read_json(scratch / REQUEST)
     _die_with(int(record["parent"]))
     request = TrainingRequest.from_record(record["request"])
+    outcome: dict[str, Any]
     try:
         outcome = {"result": _train(request, Connection.from_record(record["connection"]), scratch)}
+    except WorkerFailure as failure:
+        outcome = {"error": failure.record, "trace": failure.trace}
     except HeadraceError as error:
-        outcome = {"error": error.to_record(), "trace": getattr(error, "trace", "")}
+        outcome = {"error": error.to_record(), "trace": ""}
     except BaseException as error:  # whatever Ray raises, as the caller's words
         trace = traceback.format_exc()
         lost = Unavailable(
@@ -165,14 +169,10 @@ def _arrow_filesystem(store: Store) -> Any:
     return PyFileSystem(FSSpecHandler(store.filesystem))
 
 
-def _translated(failure: BaseException, request: TrainingRequest) -> HeadraceError:
+def _translated(failure: BaseException, request: TrainingRequest) -> Exception:
     """What a controller's failure means: mostly the first worker's own error, sometimes no room for the workers."""
-    from headrace.training.failures import WorkerFailure
-
     if isinstance(failure, WorkerFailure):
-        error = error_from_record(failure.record)
-        error.trace = failure.trace  # type: ignore[attr-defined]
-        return error
+        return failure
     if type(failure).__name__ in ("WorkerGroupStartupTimeoutError", "InsufficientClusterResourcesError"):
         return NotEnoughResources(
             f"{request.workers[0]} workers could not be placed: others hold the CPUs or GPUs",
@@ -185,15 +185,12 @@ def _translated(failure: BaseException, request: TrainingRequest) -> HeadraceErr
     )
 
 
-def _given_up(error: Any, request: TrainingRequest) -> HeadraceError:
-    from headrace.training.failures import WorkerFailure
-
+def _given_up(error: Any, request: TrainingRequest) -> Exception:
+    """What it means that Ray Train will not try again: a worker's own temporary error, or a worker that was killed."""
     failures = getattr(error, "worker_failures", {})
     for failure in failures.values():
-        if isinstance(failure, WorkerFailure):
-            raised = error_from_record(failure.record)
-            raised.trace = failure.trace  # type: ignore[attr-defined]
-            return raised
+        if isinstance(failure, WorkerFailure) and not failure.lost_peer:
+            return failure
     which = ", ".join(str(rank) for rank in sorted(failures)) or "?"
     return RunFailed(
         f"training failed after {request.train['train']['max_failures']} restarts: worker {which} died",

@@ -14,6 +14,7 @@ from typing import Any
 import ray.train
 import torch
 
+from headrace.base.errors import InvalidInput
 from headrace.data import Manifest
 from headrace.store import Store
 from headrace.training import components
@@ -176,7 +177,7 @@ class Work:
                     "metrics": record["metrics"],
                     "samples": record["samples"],
                 }
-            except components.InvalidInput as error:
+            except InvalidInput as error:
                 if uri == package_uri:
                     raise
                 errors[uri] = error.message
