@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.base.errors import DataInvalid, Finding
-from headrace.data.formats import Request
+from headrace.data.formats import ID_OF_PLACE, Request
 from headrace_models.catalog.names import listed, nearest
 
 Floats = npt.NDArray[np.float64]
@@ -37,7 +37,7 @@ class Roles:
 
     label: str
     features: tuple[str, ...]
-    id: str | None
+    id: str | None  # None also where a row's place is its id
     group: str | None
     time: str | None
 
@@ -53,7 +53,9 @@ def resolve_roles(names: Sequence[str], request: Request, where: str) -> Roles:
         for name in dict.fromkeys(names)
         if names.count(name) > 1
     ]
-    asked = [(f"data.{role}", getattr(request, role)) for role in ("label", "id", "group", "time")]
+    identity = None if request.id == ID_OF_PLACE else request.id
+    asked = [("data.label", request.label), ("data.id", identity)]
+    asked += [("data.group", request.group), ("data.time", request.time)]
     asked += [("data.features", name) for name in request.features or ()]
     for place, name in asked:
         if name is not None and name not in names:
@@ -64,13 +66,13 @@ def resolve_roles(names: Sequence[str], request: Request, where: str) -> Roles:
         findings.append(Finding("data.label", "nothing", ", ".join(names), "name the column that is to be predicted"))
     elif request.label in (request.features or ()):
         findings.append(Finding("data.features", request.label, "", "take it out: it is the label"))
-    special = {request.label, request.id, request.group, request.time}
+    special = {request.label, identity, request.group, request.time}
     features = request.features or tuple(name for name in names if name not in special)
     if not features:
         findings.append(Finding("data.features", "none", "at least one column", "a table needs columns to learn from"))
     if findings or request.label is None:
         raise DataInvalid(f"the columns of {where} do not fit the spec", action="see findings", findings=findings)
-    return Roles(request.label, tuple(features), request.id, request.group, request.time)
+    return Roles(request.label, tuple(features), identity, request.group, request.time)
 
 
 def check_columns(names: Sequence[str], roles: Roles, where: str) -> list[Finding]:

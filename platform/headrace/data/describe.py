@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.base.errors import DataInvalid, Finding, MissingExtra
 from headrace.data.folder_layout import class_of, is_image, predefined_split, sorted_out
-from headrace.data.formats import Report, get_format
+from headrace.data.formats import ID_OF_PLACE, Report, get_format
 from headrace.data.source import Source, SourceFile
 
 if TYPE_CHECKING:
@@ -93,12 +93,13 @@ def _unreadable(source: Source, images: list[SourceFile]) -> list[tuple[str, str
 def _describe_table(source: Source, layout: str) -> dict[str, Any]:
     if util.find_spec("pyarrow") is None:
         raise MissingExtra("train", f"looking into a {layout} table")
-    from headrace.data.table_facts import table_facts
+    from headrace.data.table_facts import contradictions, table_facts
     from headrace.data.tables import Table
 
     table = get_format(layout)
     assert isinstance(table, Table)
-    facts, samples = table_facts(table, [uri for uri, _ in table.tables(source, Report())])
+    uris = [uri for uri, _ in table.tables(source, Report())]
+    facts, samples = table_facts(table, uris)
     by_lower = {name.lower(): name for name in reversed(facts)}
     label = next((by_lower[name] for name in LABEL_NAMES if name in by_lower), list(facts)[-1])
     task, label_missing = _task_for(facts[label])
@@ -116,14 +117,18 @@ def _describe_table(source: Source, layout: str) -> dict[str, Any]:
         problems.append(
             Finding(f"label {label}", f"{label_missing:,} rows without one", "", "the split will leave them out")
         )
-    features = [name for name in facts if name not in (label, identity, *left)]
+    columns = {name: fact.kind for name, fact in facts.items() if name not in (label, identity, *left) and fact.kind}
+    if task == "tabular-classification" and identity is None and (count := contradictions(table, uris, columns, label)):
+        identity = ID_OF_PLACE
+        given = f"{count:,} rows equal another in all features and have another label"
+        problems.append(Finding("data", given, "", f"the spec says id: {ID_OF_PLACE}, so that each row counts"))
     return {
         **_record(source, layout, task, samples, problems),
         "label": label,
         "id": identity,
         "classes": dict(facts[label].values) if task == "tabular-classification" else {},
-        "columns": {name: facts[name].kind for name in features},
-        "features": features if left else None,
+        "columns": columns,
+        "features": list(columns) if left else None,
         "max_corrupt": _allowance(label_missing, samples),
     }
 

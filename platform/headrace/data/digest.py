@@ -61,11 +61,6 @@ def hexadecimal(digests: Bytes) -> pa.Array:
     return pa.StringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(text))
 
 
-def from_hexadecimal(text: str) -> bytes:
-    """The bytes of one digest."""
-    return bytes.fromhex(text)
-
-
 def words(digests: Bytes, index: int) -> Words:
     """The INDEXth 64 bits of each digest, big-endian as its hex text reads."""
     part = np.ascontiguousarray(digests[:, 8 * index : 8 * index + 8])

@@ -27,6 +27,7 @@ FORMATS: Mapping[str, str] = {
 }
 AWAITED = ("voc", "coco", "mot", "text-lines", "audio-manifest")  # known to the spec, not readable in this release
 
+ID_OF_PLACE = "file#row"  # as data.id: every row of a table is a sample of its own, whatever it holds
 MOST_NAMED = 10_000  # rows of tables named one by one; files are all named
 
 

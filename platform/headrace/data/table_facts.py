@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from headrace.data import columns as cols
+from headrace.data import digest
+from headrace.data.leaks import EqualsFinder
 from headrace.data.tables import Table, unheeded
 
 MOST_VALUES = 20_000  # distinct values of a column that are told apart
@@ -64,6 +66,20 @@ class ColumnFacts:
             counted = cols.texts(values).drop_null().value_counts()
             self.values.update(dict(zip(counted.field(0).to_pylist(), counted.field(1).to_pylist(), strict=True)))
             self.more = len(self.values) > MOST_VALUES
+
+
+def contradictions(table: Table, uris: list[str], kinds: dict[str, str], label: str) -> int:
+    """Rows that equal an earlier one in the columns KINDS and have another LABEL."""
+    with EqualsFinder() as finder:
+        for file, uri in enumerate(uris):
+            for numbers, batch in table.read(uri, [*kinds, label], unheeded):
+                keys = digest.of_rows(cols.features_of(batch, kinds, {}), batch.num_rows)
+                labels = cols.texts(batch.column(batch.schema.get_field_index(label)))
+                kept = np.flatnonzero(labels.is_valid().to_numpy(zero_copy_only=False))
+                marks = digest.words(digest.of_texts(labels), 0)
+                files = np.full(batch.num_rows, file, dtype=np.int32)
+                finder.add(keys[kept], marks[kept], files[kept], numbers[kept])
+        return finder.find().conflicts
 
 
 def table_facts(table: Table, uris: list[str]) -> tuple[dict[str, ColumnFacts], int]:

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from headrace.base.errors import DataInvalid
 from headrace.data import columns as cols
 from headrace.data import digest
-from headrace.data.formats import Format, Named, Payloads, Report, Request, Tell
+from headrace.data.formats import ID_OF_PLACE, Format, Named, Payloads, Report, Request, Tell
 from headrace.data.rows import Rows
 from headrace.data.source import Source
 
@@ -219,6 +219,9 @@ def _convert(
         return values
 
     identity = required(roles.id) if roles.id else None
+    if request.id == ID_OF_PLACE:
+        name = report.paths[file] or report.uris[file].rsplit("/", 1)[-1]
+        identity = pc.binary_join_element_wise(name, pc.cast(pa.array(numbers), pa.string()), "#")
     group = required(roles.group) if roles.group else None
     when = None
     if roles.time:

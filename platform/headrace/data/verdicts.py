@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from headrace.base.errors import DataInvalid, Finding
-from headrace.data.formats import Report, Request
+from headrace.data.formats import ID_OF_PLACE, Report, Request
 from headrace.data.leaks import Equals, Place
 from headrace.data.strategies import SPLITS
 
@@ -36,8 +36,8 @@ def check_corrupt(report: Report, max_corrupt: float) -> None:
 def check_equals(report: Report, found: Equals, request: Request) -> None:
     """Raise DataInvalid for equal content under two labels.
 
-    With `data.id` a person has said what a sample is; equal rows under different ids are then other observations, and
-    are only told.
+    With `data.id` a person has said what a sample is: a column's value, or with ID_OF_PLACE every row. Equal rows are
+    then observations of their own, and are only told.
     """
     if not found.conflicts:
         return
@@ -46,7 +46,7 @@ def check_equals(report: Report, found: Equals, request: Request) -> None:
         report.notes.append(Finding("data", given, "", "told only, since data.id says what a sample is"))
         return
     files = report.unit == "files"
-    action = "remove the wrong one" if files else "correct the label, or name data.id if they are two observations"
+    action = "remove the wrong one" if files else f"correct the label, or set data.id: {ID_OF_PLACE} if each row counts"
     findings = [
         Finding(place_uri(report, later), f"the same content as {place_uri(report, first)}", "one label", action)
         for first, later in found.conflicting

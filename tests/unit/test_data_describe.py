@@ -1,0 +1,126 @@
+"""What `headrace init` is told of a folder: enough to write a spec that runs, and what to mind."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from headrace.base.errors import DataInvalid, MissingExtra
+from headrace.data import describe, describe_source, fingerprint_source, split_data
+
+
+def fill(folder, classes=("cat", "dog"), each=10):
+    for name in classes:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for index in range(each):
+            file = io.BytesIO()
+            pixels = np.random.default_rng([index, *name.encode()]).integers(0, 255, (6, 5), dtype=np.uint8)
+            Image.fromarray(pixels).save(file, "PNG")
+            (folder / name / f"{index}.png").write_bytes(file.getvalue())
+    return folder
+
+
+def words(found):
+    return " | ".join(str(problem) for problem in found["problems"])
+
+
+def test_an_image_folder_is_described_with_its_problems(tmp_path, split_part, store):
+    data = fill(tmp_path / "pets")
+    (data / "bird").mkdir()
+    (data / "notes.txt").write_text("x")
+    (data / "cat" / "0.png").write_bytes((data / "cat" / "0.png").read_bytes()[:50])
+    found = describe_source(str(data))
+    assert (found["format"], found["task"], found["label"]) == ("image-folder", "image-classification", None)
+    assert (found["samples"], found["classes"]) == (20, {"cat": 10, "dog": 10})
+    assert found["max_corrupt"] == 0.05
+    assert "bird" in words(found)
+    assert "notes.txt" in words(found)
+    assert "0.png" in words(found)
+    part = split_part(found["source"], max_corrupt=found["max_corrupt"])
+    split = split_data(part, store=store, source_fingerprint=fingerprint_source(part), tell=lambda text: None)
+    assert split.summary["left_out"]["count"] == 1
+
+
+def test_a_sound_folder_needs_no_allowance(tmp_path):
+    found = describe_source(str(fill(tmp_path / "pets")))
+    assert (found["max_corrupt"], found["problems"]) == (None, [])
+
+
+def test_a_folder_that_is_split_already_is_described_by_its_train_part(tmp_path):
+    fill(tmp_path / "pets" / "train")
+    fill(tmp_path / "pets" / "val")
+    found = describe_source(str(tmp_path / "pets"))
+    assert found["source"] == str(tmp_path / "pets" / "train")
+    assert found["classes"] == {"cat": 10, "dog": 10}
+    assert "split already" in words(found)
+
+
+def test_a_csv_is_described_with_label_task_id_and_useless_columns(tmp_path):
+    rows = [f"{i},{i},name {i},{i * 2},{'ab'[i % 2]}," for i in range(300)]
+    (tmp_path / "t.csv").write_text("\n".join([",id,name,size,Target,void", *rows]))
+    found = describe_source(str(tmp_path / "t.csv"))
+    assert (found["format"], found["task"], found["label"]) == ("csv", "tabular-classification", "Target")
+    assert (found["id"], found["samples"], found["classes"]) == ("id", 300, {"a": 150, "b": 150})
+    assert (found["features"], found["columns"]) == (["size"], {"size": "number"})
+    assert "name" in words(found)
+    assert "void" in words(found)
+
+
+def test_a_number_to_predict_is_a_regression_and_few_whole_numbers_are_classes(tmp_path):
+    index = np.arange(100)
+    pq.write_table(pa.table({"a": index, "b": index / 3}), tmp_path / "r.parquet")
+    found = describe_source(str(tmp_path / "r.parquet"))
+    assert (found["task"], found["label"], found["features"]) == ("tabular-regression", "b", None)
+    pq.write_table(pa.table({"y": index % 3, "a": index * 1.0}), tmp_path / "c.parquet")
+    found = describe_source(str(tmp_path / "c.parquet"))
+    assert (found["task"], found["label"], found["classes"]) == (
+        "tabular-classification", "y", {"0": 34, "1": 33, "2": 33},
+    )  # fmt: skip
+
+
+def test_equal_rows_under_two_labels_propose_that_each_row_counts(tmp_path, split_part, store):
+    rows = [f"{i % 7},{i % 3}" for i in range(60)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,y", *rows]))
+    found = describe_source(str(tmp_path / "t.csv"))
+    assert found["id"] == "file#row"
+    part = split_part(found["source"], format="csv", label=found["label"], id=found["id"])
+    split = split_data(part, store=store, source_fingerprint=fingerprint_source(part), tell=lambda text: None)
+    assert split.summary["counts"] == {"train": 42, "validation": 9, "test": 9}
+
+
+def test_rows_without_a_label_are_told_and_allowed_for(tmp_path):
+    rows = [f"{i},{'' if i < 5 else i % 2}" for i in range(100)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,y", *rows]))
+    found = describe_source(str(tmp_path / "t.csv"))
+    assert found["max_corrupt"] == 0.05
+    assert "5 rows without one" in words(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("notes.txt", "neither images nor tables"), ("a.png", "no class folders")]
+)
+def test_what_no_task_can_read_is_refused(tmp_path, name, message):
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(DataInvalid, match=message):
+        describe_source(str(tmp_path))
+
+
+def test_on_the_base_install_pictures_are_not_opened_and_tables_name_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setattr(describe.util, "find_spec", lambda name: None)
+    data = fill(tmp_path / "pets")
+    (data / "cat" / "0.png").write_bytes(b"broken")
+    assert describe_source(str(data))["max_corrupt"] is None
+    (tmp_path / "t.csv").write_text("a,y\n1,2\n")
+    with pytest.raises(MissingExtra):
+        describe_source(str(tmp_path / "t.csv"))
+
+
+def test_builtin_digits_are_described():
+    found = describe_source("builtin:digits")
+    assert found["samples"] == 1797
+    assert list(found["classes"]) == [str(i) for i in range(10)]
