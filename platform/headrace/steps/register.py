@@ -69,8 +69,8 @@ def register(
         part, trained = step.part(register_spec), step.part(training)
         tools = local_tools(step.part(train_spec))
         outcome = RegisterStep(step, tools, part, trained, moves_alias=not deploy_spec).run()
-        if outcome.values["model"] is not None:
-            describe(model, trained["package_uri"], **outcome.values["model"])
+        registered = outcome.values["model"] or {}
+        describe(model, trained["package_uri"], name=registered.get("name"), version=registered.get("version"))
         return outcome
 
     result = run_step("register", run_id, attempt, body)

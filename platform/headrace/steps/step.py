@@ -7,6 +7,7 @@ last, and turns every end without a result into a non-zero exit: Ray's signal ha
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import signal
 import sys
@@ -128,6 +129,7 @@ def run_step(name: str, run_id: str, attempt: str, body: Callable[[Step], Outcom
     step = Step(name, run_id, attempt if "." in attempt else f"{attempt}.1")
     began = time.monotonic()
     ended = _refuse_silence()
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # kfp logs at INFO; a line a request tells nobody anything
     signal.signal(signal.SIGTERM, _interrupt)
     events.emit("step", step=name, state="running")
     try:
