@@ -158,7 +158,7 @@ class Train(Part):
 
     epochs: Count = Field(default=10, description="Passes over the training split. Default 10.")
     batch_size: Count = Field(
-        default=64, description="Samples per step, summed over all workers (not per worker). Default 64."
+        default=64, description="Samples of one pass forward and back, over all workers together (not each). Default 64."
     )
     optimizer: Named = Field(default=Named(name="adam"), description="How weights are updated. Default `adam`.")
     losses: tuple[Loss, ...] = Field(
@@ -177,7 +177,7 @@ class Train(Part):
         default="float32", description="Number format of the forward pass; the shorter ones are faster on GPUs."
     )
     accumulate_steps: Count = Field(
-        default=1, description="Batches whose gradients are summed before weights change. Default 1."
+        default=1, description="Batches whose gradients are averaged before weights change. Default 1."
     )
     clip_norm: Annotated[StrictFloat, Field(gt=0)] | None = Field(
         default=None, description="Largest norm of the gradient; longer ones are shortened to it. Default: none."
