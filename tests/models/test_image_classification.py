@@ -70,12 +70,18 @@ def test_one_coloured_picture_makes_the_network_see_colour() -> None:
 def test_workers_learn_together_what_one_learns_alone(workers: int) -> None:
     samples = [picture(10 + place % 3, 14, 3, "dog" if place % 3 else "cat") for place in range(9)]
     alone, together = learned(samples).preprocessing, learned(samples, workers).preprocessing
-    assert together["image_size"] == alone["image_size"] and together["class_counts"] == alone["class_counts"] == [
-        3,
-        6,
-        0,
-    ]
-    assert together["mean"] == pytest.approx(alone["mean"]) and together["std"] == pytest.approx(alone["std"])
+    assert together["image_size"] == alone["image_size"]
+    assert (
+        together["class_counts"]
+        == alone["class_counts"]
+        == [
+            3,
+            6,
+            0,
+        ]
+    )
+    assert together["mean"] == pytest.approx(alone["mean"])
+    assert together["std"] == pytest.approx(alone["std"])
 
 
 def test_a_worker_without_samples_changes_nothing() -> None:
@@ -94,8 +100,10 @@ def test_an_empty_training_split_is_said() -> None:
 def test_inputs_have_mean_zero_and_variance_one() -> None:
     task = learned([picture(8, 8, 3) for _ in range(40)])
     (x,) = task.inputs(task.collate([task.decode(picture(8, 8, 3)) for _ in range(40)]))
-    assert x.dtype is torch.float32 and x.shape == (40, 3, 8, 8)
-    assert x.mean(dim=(0, 2, 3)).abs().max() < 0.1 and (x.std(dim=(0, 2, 3)) - 1).abs().max() < 0.1
+    assert x.dtype is torch.float32
+    assert x.shape == (40, 3, 8, 8)
+    assert x.mean(dim=(0, 2, 3)).abs().max() < 0.1
+    assert (x.std(dim=(0, 2, 3)) - 1).abs().max() < 0.1
 
 
 def test_pictures_of_one_colour_do_not_divide_by_zero() -> None:
@@ -105,7 +113,8 @@ def test_pictures_of_one_colour_do_not_divide_by_zero() -> None:
     Image.new("L", (8, 8), 77).save(buffer, "PNG")
     task = learned([Sample("x", buffer.getvalue(), {"label": "cat"})] * 3)
     (x,) = task.inputs(task.collate([task.decode(Sample("x", buffer.getvalue(), {"label": "cat"}))]))
-    assert task.preprocessing["std"] == [1.0] and x.abs().max() < 1e-6
+    assert task.preprocessing["std"] == [1.0]
+    assert x.abs().max() < 1e-6
 
 
 def test_a_task_survives_its_record() -> None:
@@ -122,7 +131,8 @@ def test_labels_must_be_classes() -> None:
     with pytest.raises(BadInput, match="'cow' of x"):
         task.decode(picture(8, 8, label="cow"))
     unlabelled = task.decode(Sample("x", picture(8, 8).payload))
-    assert "label" not in unlabelled and "label" not in task.collate([unlabelled])
+    assert "label" not in unlabelled
+    assert "label" not in task.collate([unlabelled])
 
 
 def test_one_class_is_not_enough() -> None:
@@ -141,7 +151,8 @@ def test_augmentation_depends_on_its_seed_only_and_keeps_the_original(kind: str)
     first = [task.augment(example, random.Random(seed))["image"] for seed in range(20)]
     again = [task.augment(example, random.Random(seed))["image"] for seed in range(20)]
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
-    assert np.array_equal(example["image"], before) and {image.shape for image in first} == {(3, 16, 24)}
+    assert np.array_equal(example["image"], before)
+    assert {image.shape for image in first} == {(3, 16, 24)}
     different = len({image.tobytes() for image in first})
     assert {"none": different == 1, "flip": different == 2}.get(kind, different > 8)
 
@@ -230,8 +241,8 @@ def test_plots_are_drawn_for_few_and_many_classes(classes: int) -> None:
         import io
 
         buffer = io.BytesIO()
-        figure.savefig(buffer, dpi=50)
-        assert Image.open(io.BytesIO(buffer.getvalue())).width > 100
+        figure.savefig(buffer, dpi=30)
+        assert Image.open(io.BytesIO(buffer.getvalue())).width > 60
 
 
 # serving
@@ -266,7 +277,8 @@ def test_the_signature_names_one_encoded_picture_a_row_and_its_alternatives() ->
 def test_answers_have_the_signatures_shapes_and_agree_with_each_other() -> None:
     task = learned([picture(8, 8)])
     answer = task.postprocess(torch.tensor([[3.0, 0.0, 1.0], [0.0, 0.0, 5.0]]))
-    assert answer["label"].tolist() == ["cat", "eel"] and answer["label"].dtype == object
+    assert answer["label"].tolist() == ["cat", "eel"]
+    assert answer["label"].dtype == object
     assert answer["probabilities"].dtype == answer["score"].dtype == np.float32
     assert np.array_equal(answer["score"], answer["probabilities"].max(axis=1))
     assert answer["probabilities"].sum(axis=1) == pytest.approx([1, 1])

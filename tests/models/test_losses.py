@@ -72,7 +72,8 @@ def test_weights_by_name_leave_the_others_at_one(classes: Task) -> None:
 def test_a_weight_for_an_unknown_class_suggests_the_nearest(classes: Task) -> None:
     with pytest.raises(InvalidInput) as raised:
         build_loss("cross-entropy", {"class_weights": {"bees": 2}}, classes)
-    assert "'bees'" in raised.value.message and raised.value.action == "did you mean 'bee'?"
+    assert "'bees'" in raised.value.message
+    assert raised.value.action == "did you mean 'bee'?"
 
 
 def test_focal_plays_down_what_is_classified_well(classes: Task) -> None:
@@ -88,7 +89,8 @@ def test_focal_has_a_finite_gradient_where_the_model_is_sure(classes: Task) -> N
     scores = torch.tensor([[60.0, 0.0, 0.0]], requires_grad=True)
     loss = build_loss("focal", {"gamma": 0.5}, classes)
     classes.loss(scores, {"label": torch.tensor([0])}, loss).backward()
-    assert scores.grad is not None and torch.isfinite(scores.grad).all()
+    assert scores.grad is not None
+    assert torch.isfinite(scores.grad).all()
 
 
 @pytest.mark.parametrize("power", [1, 2])
@@ -145,7 +147,8 @@ def test_losses_are_computed_in_float32_whatever_the_outputs_are(classes: Task) 
 def test_a_loss_that_does_not_fit_the_task_is_refused_with_those_that_do(values: Task) -> None:
     with pytest.raises(InvalidInput) as raised:
         build_loss("cross-entropy", {}, values)
-    assert "mse" in raised.value.action and "tabular-regression" in raised.value.message
+    assert "mse" in raised.value.action
+    assert "tabular-regression" in raised.value.message
 
 
 def test_outputs_of_a_wrong_shape_are_named(classes: Task, values: Task) -> None:
@@ -190,4 +193,5 @@ def test_an_activations_argument_changes_it() -> None:
 
 def test_a_loss_has_nothing_to_train_or_to_keep(classes: Task) -> None:
     loss = build_loss("cross-entropy", {"class_weights": "balanced"}, classes)
-    assert list(loss.state_dict()) == [] and list(loss.parameters()) == []
+    assert list(loss.state_dict()) == []
+    assert list(loss.parameters()) == []

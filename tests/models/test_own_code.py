@@ -124,7 +124,8 @@ def test_a_folder_that_is_no_code_is_refused(tmp_path: Path, case: str) -> None:
             (folder / f"m{n}.py").write_bytes(b"#" * (1 << 20))
     with pytest.raises(InvalidInput) as raised:
         pack_code(folder)
-    assert str(folder) in raised.value.message and raised.value.action
+    assert str(folder) in raised.value.message
+    assert raised.value.action
 
 
 # importing
@@ -133,7 +134,9 @@ def test_a_folder_that_is_no_code_is_refused(tmp_path: Path, case: str) -> None:
 def test_a_folders_modules_find_each_other_as_if_python_ran_there(tmp_path: Path, task: Task) -> None:
     network = built(written(tmp_path / "code"), task, hidden=6)
     assert network(torch.ones(2, 1, 4, 4)).shape == (2, 3)
-    assert network.version == "one" and network.scale == 2.0 and network.head.in_features == 6
+    assert network.version == "one"
+    assert network.scale == 2.0
+    assert network.head.in_features == 6
 
 
 def test_two_versions_live_in_one_process(tmp_path: Path, task: Task) -> None:
@@ -142,7 +145,8 @@ def test_two_versions_live_in_one_process(tmp_path: Path, task: Task) -> None:
     two = built(written(tmp_path / "two", **{"helpers.py": changed}), task)
     again = built(tmp_path / "one", task)
     assert (one.version, two.version, again.version) == ("one", "two", "one")
-    assert type(one) is type(again) and type(one) is not type(two)
+    assert type(one) is type(again)
+    assert type(one) is not type(two)
 
 
 def test_nothing_of_it_stands_under_a_plain_name(tmp_path: Path, task: Task) -> None:
@@ -150,7 +154,8 @@ def test_nothing_of_it_stands_under_a_plain_name(tmp_path: Path, task: Task) -> 
     built(written(tmp_path / "code"), task)(torch.ones(1, 1, 4, 4))
     for name in ("my_model", "helpers", "layers", "late", "layers.block"):
         assert name not in sys.modules
-    assert sys.path == before and not list(tmp_path.rglob("__pycache__"))
+    assert sys.path == before
+    assert not list(tmp_path.rglob("__pycache__"))
 
 
 def test_a_folders_module_wins_over_an_installed_one_only_inside_the_folder(tmp_path: Path, task: Task) -> None:
@@ -161,7 +166,8 @@ def test_a_folders_module_wins_over_an_installed_one_only_inside_the_folder(tmp_
         "net.py": "import colorsys\nfrom torch import nn\nclass Net(nn.Identity):\n    whose = colorsys.WHOSE\n",
     }
     assert built(written(tmp_path, files), task, "net:Net").whose == "mine"
-    assert not hasattr(colorsys, "WHOSE") and sys.modules["colorsys"] is colorsys
+    assert not hasattr(colorsys, "WHOSE")
+    assert sys.modules["colorsys"] is colorsys
 
 
 def test_a_module_imported_late_is_still_the_version_that_was_loaded(tmp_path: Path, task: Task) -> None:
@@ -192,7 +198,8 @@ def test_many_threads_import_one_version_once(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 8 and len({id(net) for net in found}) == 1
+    assert len(found) == 8
+    assert len({id(net) for net in found}) == 1
 
 
 def test_an_error_in_the_code_names_its_file_and_line_and_can_be_mended(tmp_path: Path, task: Task) -> None:
@@ -229,7 +236,8 @@ def test_a_name_that_is_not_there_suggests_the_nearest(
 ) -> None:
     with pytest.raises(InvalidInput) as raised:
         built(written(tmp_path / "code"), task, name)
-    assert message in raised.value.message and action in raised.value.action
+    assert message in raised.value.message
+    assert action in raised.value.action
 
 
 @pytest.mark.parametrize(
@@ -244,7 +252,8 @@ def test_names_are_checked_by_reading_alone(tmp_path: Path, name: str, given: st
 
 def test_checking_names_reports_what_is_no_python(tmp_path: Path) -> None:
     (finding,) = check_code(written(tmp_path, {"net.py": "class Net(:\n"}), "net:Net")
-    assert finding.where == "model.name" and "net.py is not Python" in finding.given
+    assert finding.where == "model.name"
+    assert "net.py is not Python" in finding.given
 
 
 # the constructor

@@ -107,7 +107,8 @@ def test_a_model_comes_back_bit_for_bit(tmp_path: Path, task: Task, digits: Any,
         wanted = task.postprocess(network(*task.inputs(task.preprocess(request))))
     answer = loaded.predict(request)
     assert all(np.array_equal(answer[name], wanted[name]) for name in wanted)
-    assert loaded.sha256 == sha256 and loaded.signature == task.signature()
+    assert loaded.sha256 == sha256
+    assert loaded.signature == task.signature()
 
 
 def test_the_same_model_has_the_same_hash_and_another_provenance_another(
@@ -135,7 +136,9 @@ print(manifest.sha256, manifest.task_name, manifest.parameters, ",".join(manifes
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [sha256, "image-classification", str(64 * 8 + 8 + 80 + 10), "0,1,2,3,4,5,6,7,8,9"]
     record = json.loads((tmp_path / "p" / "headrace.json").read_text())
-    assert sha256_of(record) == sha256 and record["format"] == 1 and record["provenance"] == PROVENANCE
+    assert sha256_of(record) == sha256
+    assert record["format"] == 1
+    assert record["provenance"] == PROVENANCE
     assert sorted(record["files"]) == ["example.json", "model.safetensors"]
     assert record["signature"]["inputs"][0]["content"] == "image"
 
@@ -165,7 +168,8 @@ def test_tied_weights_are_stored_once_and_tied_again(tmp_path: Path, task: Task,
     loaded = load_package(tmp_path / "p")
     assert loaded.manifest.tied == {"decode.weight": "encode.weight"}
     assert loaded.model.decode.weight.data_ptr() == loaded.model.encode.weight.data_ptr()
-    assert torch.equal(loaded.model.turned, torch.arange(12.0).reshape(3, 4).t()) and int(loaded.model.step) == 7
+    assert torch.equal(loaded.model.turned, torch.arange(12.0).reshape(3, 4).t())
+    assert int(loaded.model.step) == 7
 
 
 def test_views_of_one_storage_are_not_taken_for_tied() -> None:
@@ -177,8 +181,10 @@ def test_views_of_one_storage_are_not_taken_for_tied() -> None:
     module.register_buffer("empty", torch.zeros(0))
     module.register_buffer("also_empty", torch.zeros(0))
     weights, tied = untied_state(module)
-    assert tied == {} and set(weights) == {"whole", "first_half", "every_second", "empty", "also_empty"}
-    assert weights["every_second"].tolist() == [0, 2, 4] and weights["every_second"].is_contiguous()
+    assert tied == {}
+    assert set(weights) == {"whole", "first_half", "every_second", "empty", "also_empty"}
+    assert weights["every_second"].tolist() == [0, 2, 4]
+    assert weights["every_second"].is_contiguous()
 
 
 def test_state_that_could_only_be_pickled_is_refused() -> None:
@@ -215,7 +221,9 @@ def test_a_damaged_package_is_refused_by_name(package: Path, damage: Callable[[P
     damage(package)
     with pytest.raises(InvalidInput) as raised:
         load_package(package)
-    assert raised.value.code == "package-damaged" and what in raised.value.message and raised.value.action
+    assert raised.value.code == "package-damaged"
+    assert what in raised.value.message
+    assert raised.value.action
 
 
 def test_a_changed_manifest_changes_the_hash(package: Path) -> None:
@@ -228,12 +236,11 @@ def test_a_changed_manifest_changes_the_hash(package: Path) -> None:
 
 def test_a_package_of_a_later_format_asks_for_an_upgrade(package: Path) -> None:
     record = json.loads((package / "headrace.json").read_text())
-    changed(
-        package, "headrace.json", json.dumps({"format": 2, "layout": "other", **{"files": record["files"]}}).encode()
-    )
+    changed(package, "headrace.json", json.dumps({"format": 2, "layout": "other", "files": record["files"]}).encode())
     with pytest.raises(InvalidInput) as raised:
         read_package(package)
-    assert raised.value.code == "package-too-new" and "upgrade" in raised.value.action
+    assert raised.value.code == "package-too-new"
+    assert "upgrade" in raised.value.action
 
 
 def test_a_folder_without_a_package_is_said(tmp_path: Path) -> None:
@@ -310,7 +317,8 @@ def test_mlflow_sees_pictures_as_bytes_and_answers_as_the_endpoint_does(package:
     index = [7, 8, 9]
     for given in (pd.DataFrame({"image": pictures}, index=index), pd.DataFrame({"image": as_text}, index=index)):
         answer = pyfunc.predict(given)
-        assert list(answer.columns) == ["label", "score", "probabilities"] and list(answer.index) == index
+        assert list(answer.columns) == ["label", "score", "probabilities"]
+        assert list(answer.index) == index
         assert answer["label"].tolist() == endpoint["label"].tolist()
         assert answer["score"].tolist() == endpoint["score"].tolist()
         assert answer["probabilities"].tolist() == endpoint["probabilities"].tolist()
@@ -345,5 +353,7 @@ def test_an_example_with_missing_numbers_survives(tmp_path: Path, learned: Calla
     task = learned("tabular-classification", rows, schema)
     packed(tmp_path / "p", task, rows, {"name": "mlp", "args": {"hidden": []}})
     example = load_package(tmp_path / "p").example
-    assert example["age"].dtype == np.float64 and np.isnan(example["age"][0]) and example["age"][1] == 1
+    assert example["age"].dtype == np.float64
+    assert np.isnan(example["age"][0])
+    assert example["age"][1] == 1
     assert isinstance(read_package(tmp_path / "p"), PackageManifest)

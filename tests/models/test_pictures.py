@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from headrace_models.tasks import BadInput, Sample, Schema, Task, build_task
-from headrace_models.tasks.pictures import decode, fit
+from headrace_models.tasks.pictures import decode, fit, moments
 
 GREY = np.linspace(0, 255, 12 * 10).reshape(12, 10).astype(np.uint8)
 COLOUR = np.stack([GREY, GREY.T.reshape(12, 10), 255 - GREY], axis=2)
@@ -100,7 +100,8 @@ def test_training_and_serving_decode_a_picture_to_the_same_bytes(mode: str, task
         trained = task.decode(sample)
         served = task.preprocess(task.request([sample]))
         channels = task.preprocessing["channels"]
-        assert trained["image"].dtype == np.uint8 and trained["image"].shape == (channels, 8, 16)
+        assert trained["image"].dtype == np.uint8
+        assert trained["image"].shape == (channels, 8, 16)
         assert trained["label"] == 1
         assert np.array_equal(served["image"].numpy()[0], trained["image"])
 
@@ -129,10 +130,12 @@ def test_half_transparency_is_half_white() -> None:
 
 def test_a_transparent_level_or_colour_shows_white() -> None:
     grey = np.asarray(decode(MODES["L, transparent"]()))
-    assert (grey[GREY == 0] == 255).all() and np.array_equal(grey[GREY > 0], GREY[GREY > 0])
+    assert (grey[GREY == 0] == 255).all()
+    assert np.array_equal(grey[GREY > 0], GREY[GREY > 0])
     colour = np.asarray(decode(MODES["RGB, transparent"]()))
-    hidden = (COLOUR == COLOUR[0, 0]).all(axis=2)
-    assert (colour[hidden] == 255).all() and np.array_equal(colour[~hidden], COLOUR[~hidden])
+    hidden = (COLOUR[0, 0] == COLOUR).all(axis=2)
+    assert (colour[hidden] == 255).all()
+    assert np.array_equal(colour[~hidden], COLOUR[~hidden])
 
 
 def test_a_palettes_transparent_entry_shows_white() -> None:
@@ -169,11 +172,18 @@ def test_cmyk_comes_back_near_its_colours() -> None:
     assert np.abs(np.asarray(decode(MODES["CMYK"]())).astype(int) - COLOUR).mean() < 12
 
 
+def test_moments_are_those_of_the_pixels() -> None:
+    image = Image.fromarray(COLOUR)
+    pixels = np.concatenate([np.asarray(image.convert("L"))[..., None], COLOUR], axis=2).reshape(-1, 4) / 255
+    assert np.allclose(moments(image), [pixels.mean(axis=0), (pixels**2).mean(axis=0)])
+
+
 def test_a_picture_is_shrunk_without_aliasing() -> None:
     stripes = np.zeros((64, 64), np.uint8)
     stripes[:, ::2] = 255
     small = fit(decode(saved(Image.fromarray(stripes))), 1, (8, 8))
-    assert small.shape == (1, 8, 8) and abs(small.astype(int) - 128).max() < 16
+    assert small.shape == (1, 8, 8)
+    assert abs(small.astype(int) - 128).max() < 16
 
 
 @pytest.mark.parametrize(
@@ -190,7 +200,8 @@ def test_a_picture_is_shrunk_without_aliasing() -> None:
 def test_what_is_no_whole_picture_is_refused_in_a_sentence(data: bytes, tasks: list[Task]) -> None:
     with pytest.raises(BadInput) as raised:
         tasks[0].decode(Sample("x", data, {"label": "a"}))
-    assert "picture" in str(raised.value) and "\n" not in str(raised.value)
+    assert "picture" in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_small_file_that_unpacks_to_gigabytes_is_refused_before_it_is_unpacked() -> None:

@@ -51,7 +51,8 @@ def test_numbers_are_standardised_and_categories_one_hot_with_one_for_all_others
     fares = [1.5, 2.5, 9.0]
     fare = (1.5 - np.mean(fares)) / np.std(fares)
     features = task.decode(samples()[0])["features"]
-    assert features.dtype == np.float32 and features.tolist() == pytest.approx([age, 0, 1, 0, fare])
+    assert features.dtype == np.float32
+    assert features.tolist() == pytest.approx([age, 0, 1, 0, fare])
 
 
 def test_missing_and_infinite_numbers_become_the_mean_and_missing_categories_other() -> None:
@@ -187,9 +188,11 @@ def test_the_target_is_learned_standardised_and_answered_in_its_unit() -> None:
     task = regression(targets)
     examples = [task.decode(Sample("r", {"x": 1.0}, {"y": target})) for target in targets]
     batch = task.collate(examples)
-    assert batch["target"].mean() == pytest.approx(0) and batch["target"].std(correction=0) == pytest.approx(1)
+    assert batch["target"].mean() == pytest.approx(0)
+    assert batch["target"].std(correction=0) == pytest.approx(1)
     answer = task.postprocess(batch["target"][:, None])["prediction"]
-    assert answer.dtype == np.float64 and answer.tolist() == pytest.approx(targets)
+    assert answer.dtype == np.float64
+    assert answer.tolist() == pytest.approx(targets)
 
 
 def test_a_missing_target_is_refused() -> None:
@@ -218,7 +221,8 @@ def test_regression_metrics_are_scikit_learns_in_the_targets_unit() -> None:
 def test_regression_metrics_are_finite_for_constant_targets_and_wild_predictions() -> None:
     metrics = RegressionMetrics(0.0, 1.0)
     metrics.update(torch.tensor([float("nan"), float("inf")]), {"target": torch.tensor([1.0, 1.0])})
-    assert all(np.isfinite(value) for value in metrics.compute().values()) and metrics.compute()["r2"] == 0
+    assert all(np.isfinite(value) for value in metrics.compute().values())
+    assert metrics.compute()["r2"] == 0
 
 
 def test_the_picture_of_a_regression_is_drawn() -> None:

@@ -45,8 +45,11 @@ for kind in ("task", "model", "activation", "loss", "optimizer", "schedule"):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_card_says_what_it_is(kind: catalog.registry.Kind) -> None:
     for name, card in catalog.table(kind).items():
-        assert card.name == name and name == name.lower() and "_" not in name
-        assert card.summary and ":" in card.target
+        assert card.name == name
+        assert name == name.lower()
+        assert "_" not in name
+        assert card.summary
+        assert ":" in card.target
         json.dumps(card.args.model_json_schema())
         for field in card.args.model_fields.values():
             assert field.description, (name, field)
@@ -63,7 +66,8 @@ def test_the_losses_and_models_that_a_task_names_exist() -> None:
     for card in catalog.tasks().values():
         assert set(card.losses) <= set(catalog.losses())
         assert card.name in catalog.models()[card.default_model].tasks
-        assert card.primary_metric in card.metrics and card.formats
+        assert card.primary_metric in card.metrics
+        assert card.formats
     for model in catalog.models().values():
         assert set(model.tasks) <= set(catalog.tasks())
         catalog.arguments(model, model.debug)
@@ -111,7 +115,8 @@ def test_a_misspelt_activation_in_a_models_arguments_suggests_the_right_one() ->
     with pytest.raises(SpecInvalid) as raised:
         catalog.arguments(catalog.models()["resnet8"], {"activation": "rleu"}, "model.args")
     finding = raised.value.findings[0]
-    assert finding.where == "model.args.activation" and finding.action == "did you mean relu?"
+    assert finding.where == "model.args.activation"
+    assert finding.action == "did you mean relu?"
 
 
 @pytest.mark.parametrize(

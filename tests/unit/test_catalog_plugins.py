@@ -56,7 +56,7 @@ def test_an_installed_packages_models_and_tasks_stand_in_the_catalog(install: In
         "[headrace.models]\nacme = acme_good:models\n[headrace.tasks]\nranking = acme_good:task\n",
     )
     assert catalog.models()["wide-net"].tasks == ("image-classification",)
-    assert list(catalog.models())[0] == "mlp"
+    assert next(iter(catalog.models())) == "mlp"
     assert catalog.tasks()["image-ranking"].primary_metric == "ndcg"
     assert catalog.get("model", "wide-net").args.model_validate({"width": 8})
     assert catalog.plugin_versions() == {"acme-models": "1.2"}
@@ -94,7 +94,8 @@ def test_a_broken_package_is_named_and_the_rest_of_the_catalog_is_whole(
         names = set(catalog.models())
     assert {"mlp", "resnet8", "resnet18"} <= names
     (problem,) = catalog.plugin_problems()
-    assert problem.distribution == "acme-broken" and reason in problem.message
+    assert problem.distribution == "acme-broken"
+    assert reason in problem.message
     assert set(catalog.models()) == names  # told once: a second warning would be an error here
 
 
@@ -104,8 +105,10 @@ def test_a_name_that_headrace_has_already_is_refused_naming_both(install: Instal
     with pytest.raises(InvalidInput) as raised:
         catalog.models()
     assert raised.value.code == "name-clash"
-    assert "'resnet8'" in raised.value.message and "Headrace itself" in raised.value.message
-    assert "acme-clash" in raised.value.message and "pip uninstall acme-clash" in raised.value.action
+    assert "'resnet8'" in raised.value.message
+    assert "Headrace itself" in raised.value.message
+    assert "acme-clash" in raised.value.message
+    assert "pip uninstall acme-clash" in raised.value.action
 
 
 def test_two_packages_with_one_name_are_refused_naming_both(install: Install) -> None:

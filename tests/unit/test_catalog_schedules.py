@@ -45,7 +45,9 @@ def test_multi_step_cuts_at_each_milestone() -> None:
 
 def test_exponential_loses_gamma_an_epoch() -> None:
     given = factors("exponential", {"gamma": 0.8})
-    assert given[0] == 1 and given[10] == pytest.approx(0.8) and given[25] == pytest.approx(0.8**2.5)
+    assert given[0] == 1
+    assert given[10] == pytest.approx(0.8)
+    assert given[25] == pytest.approx(0.8**2.5)
 
 
 def test_linear_falls_in_a_straight_line() -> None:
@@ -66,8 +68,11 @@ def test_inverse_sqrt_is_the_transformers_schedule() -> None:
 
 def test_one_cycle_rises_and_falls_along_cosines() -> None:
     given = factors("one-cycle", {"rise": 0.25, "start_factor": 0.1, "final_factor": 0.001}, total=101)
-    assert given[0] == pytest.approx(0.1) and given[25] == pytest.approx(1) and given[100] == pytest.approx(0.001)
-    assert given[:26] == sorted(given[:26]) and given[25:] == sorted(given[25:], reverse=True)
+    assert given[0] == pytest.approx(0.1)
+    assert given[25] == pytest.approx(1)
+    assert given[100] == pytest.approx(0.001)
+    assert given[:26] == sorted(given[:26])
+    assert given[25:] == sorted(given[25:], reverse=True)
     assert given[12] + given[13] == pytest.approx(1.1)  # symmetric about the middle of the rise
 
 

@@ -98,7 +98,7 @@ class CifarResNet(nn.Module):
 def resnet8(
     num_classes: int, in_channels: int, width: int = 16, activation: str = "relu", shortcut: Shortcut = "A"
 ) -> CifarResNet:
-    """ResNet-8 (n = 1). To expect: digits accuracy .97 and more in 8 epochs, about 10 s on one core."""
+    """ResNet-8 (n = 1). To expect: digits accuracy .98 and more in 8 epochs, 6 s on one core."""
     return CifarResNet(1, num_classes, in_channels, width, activation, shortcut)
 
 

@@ -36,6 +36,7 @@ class ImageClassification(Classification):
 
     card: ClassVar[TaskCard] = next(card for card in TASKS if card.name == "image-classification")
     args: ImageClassificationArguments
+    _made: tuple[Any, tuple[torch.Tensor, torch.Tensor]] | None = None
 
     # what the data teaches
 
@@ -56,11 +57,7 @@ class ImageClassification(Classification):
             labels.append(self.label_of(sample))
             if place % every == 0:
                 measured += 1
-                pixels = np.concatenate(
-                    [np.asarray(image.convert("L"))[..., None], np.asarray(image.convert("RGB"))], axis=2
-                )
-                scaled = pixels.reshape(-1, 4) / 255.0
-                sums += np.stack([scaled.mean(axis=0), np.square(scaled).mean(axis=0)])
+                sums += pictures.moments(image)
         return {
             "count": len(labels),
             "grey": grey,
@@ -153,10 +150,20 @@ class ImageClassification(Classification):
     def inputs(self, batch: Batch) -> tuple[torch.Tensor, ...]:
         """The normalised pictures, on the batch's device."""
         image = batch["image"]
-        mean, std = (
-            torch.tensor(self.preprocessing[name], device=image.device).view(1, -1, 1, 1) for name in ("mean", "std")
-        )
-        return ((image.float() / 255.0 - mean) / std,)
+        factor, offset = self._normalisation(image.device)
+        return (image * factor + offset,)
+
+    def _normalisation(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """(x / 255 - mean) / std as a factor on x and an offset, float32 `[1, channels, 1, 1]`; made once a device."""
+        key = (device, *self.preprocessing["mean"], *self.preprocessing["std"])
+        made = self._made
+        if made is None or made[0] != key:
+            with torch.inference_mode(False):  # the same tensors may be met in training later
+                mean, std = (
+                    torch.tensor(self.preprocessing[name], device=device).view(1, -1, 1, 1) for name in ("mean", "std")
+                )
+                made = self._made = key, (1.0 / (255.0 * std), -mean / std)
+        return made[1]
 
     # judging
 
