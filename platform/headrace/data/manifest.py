@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from headrace.base.errors import DataInvalid
@@ -49,7 +50,8 @@ class Manifest:
             raise ValueError(f"rank {rank} of {world}")
         rows = self._rows(split, COLUMNS, rank, world)
         layout = get_format(self.summary["format"])
-        payloads = layout.payloads(rows.column("uri"), rows.column("content"), self.schema.columns)
+        contents = pc.coalesce(rows.column("content"), rows.column("sample_id"))
+        payloads = layout.payloads(rows.column("uri"), contents, self.schema.columns)
         return Shard(rows, payloads, self.schema.label)
 
     def sample_ids(self, split: str) -> list[str]:
