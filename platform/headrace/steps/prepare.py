@@ -72,45 +72,57 @@ def store_code(folder: str | None, store: Store) -> tuple[str | None, str | None
     """The URI and hash of the user's own code in the store; None twice where there is none."""
     if folder is None:
         return None, None
-    from headrace_models.package.code import pack_code
-
-    sha256, archive = pack_code(folder)
+    sha256, archive = pack(folder)
     uri = store.uri("code", f"{sha256}.tar")
     if not store.exists(uri):
         store.write_bytes(uri, archive)
     return uri, sha256
 
 
+def pack(folder: str) -> tuple[str, bytes]:
+    """The hash and the archive of the user's own code."""
+    from headrace_models.package.code import pack_code
+
+    return pack_code(folder)
+
+
 def with_stored_weights(spec: Mapping[str, Any], store: Store, resolve: Callable[[str], Any]) -> dict[str, Any]:
-    """SPEC with `model.init_from` pointing at something that does not change: a file of the store, or a package."""
+    """SPEC with `model.init_from` pointing at something that does not change: files of the store, or a package."""
     given = spec["model"]["init_from"]
-    if given is None or "://" in given:
+    if given is None:
         return dict(spec)
-    stored = _store_files(Path(given), store) if Path(given).is_absolute() else _package_of(given, resolve)
+    stored = pinned_weights(given, store)
+    if Path(given).is_absolute():
+        for name, data in _weights(Path(given)).items():
+            uri = store.uri("files", name)
+            if not store.exists(uri):
+                store.write_bytes(uri, data)
+    elif "://" not in given:
+        stored = _package_of(given, resolve)
     return {**spec, "model": {**spec["model"], "init_from": stored}}
 
 
-def _store_files(path: Path, store: Store) -> str:
+def pinned_weights(given: str, store: Store) -> str:
+    """Where weights of this machine will lie in the store, by their content; a URL or a reference stays what it is."""
+    if not Path(given).is_absolute():
+        return given
+    return store.uri("files", next(iter(_weights(Path(given)))).split("/")[0])
+
+
+def _weights(path: Path) -> dict[str, bytes]:
+    """The files at PATH by the names that they have in the store: `<hash>.<suffix>`, or `<hash>/<name>` of a folder."""
     try:
         if path.is_file():
             data = path.read_bytes()
-            return _write_once(store, f"{hashlib.sha256(data).hexdigest()}{path.suffix}", data)
-        files = {
-            file.relative_to(path).as_posix(): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()
-        }
+            return {f"{hashlib.sha256(data).hexdigest()}{path.suffix}": data}
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        contents = {file.relative_to(path).as_posix(): file.read_bytes() for file in files}
     except OSError as error:
         raise InvalidInput(f"model.init_from: {path} cannot be read: {error}", action="correct the path") from error
-    name = sha256_of({file: hashlib.sha256(data).hexdigest() for file, data in files.items()})
-    for file, data in files.items():
-        _write_once(store, f"{name}/{file}", data)
-    return store.uri("files", name)
-
-
-def _write_once(store: Store, name: str, data: bytes) -> str:
-    uri = store.uri("files", name)
-    if not store.exists(uri):
-        store.write_bytes(uri, data)
-    return uri
+    if not contents:
+        raise InvalidInput(f"model.init_from: {path} is empty", action="name a .safetensors file or a package")
+    name = sha256_of({file: hashlib.sha256(data).hexdigest() for file, data in contents.items()})
+    return {f"{name}/{file}": data for file, data in contents.items()}
 
 
 def _package_of(reference: str, resolve: Callable[[str], Any]) -> str:
