@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -150,17 +149,20 @@ def start_service() -> None:
     require_mlflow()
     place = folder("mlflow")
     environment = {key: value for key, value in os.environ.items() if key != events.VARIABLE}
-    with (place / "service.log").open("ab") as log:
-        subprocess.Popen(
-            [sys.executable, "-m", "headrace.tracking.service"],
-            cwd=place,
-            # Not the caller's temporary folder: a run's goes with the run.
-            env={**environment, "HEADRACE_HOME": str(place.parent), "TMPDIR": str(folder("mlflow", "tmp"))},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+    # Not the caller's temporary folder: a run's goes with the run.
+    environment |= {"HEADRACE_HOME": str(place.parent), "TMPDIR": str(folder("mlflow", "tmp"))}
+    append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    os.posix_spawn(  # not Popen, which minds its child: this one outlives us
+        sys.executable,
+        [sys.executable, "-m", "headrace.tracking.service"],
+        environment,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(place / "service.log"), append, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+    )
 
 
 def _remote(request: dict[str, Any]) -> Any:

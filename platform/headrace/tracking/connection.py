@@ -16,7 +16,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headrace.base.errors import HeadraceError, InvalidInput, MissingExtra, Unavailable
 from headrace.base.home import home
@@ -143,18 +143,49 @@ def _is_current(database: Path) -> bool:
 def _create_store(uri: str, database: Path) -> None:
     import_mlflow()
     import mlflow
-    from mlflow.store.db.utils import _upgrade_db, create_sqlalchemy_engine_with_retry
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with translated(uri):
-        if database.exists():  # an older MLflow's, or half-made by a process that was killed
-            engine = create_sqlalchemy_engine_with_retry(uri)
-            _upgrade_db(engine)
-            engine.dispose()
-        SqlAlchemyStore(uri, artifact_root(uri)).engine.dispose()
+        if database.exists():
+            _upgrade(uri)
+        else:
+            _create(database, artifact_root(uri))
     database.chmod(0o600)
     _marker(database).write_text(mlflow.__version__, encoding="utf-8")
+
+
+def _upgrade(uri: str) -> None:
+    """Bring an older MLflow's store to this one's schema."""
+    from mlflow.store.db.utils import _upgrade_db, create_sqlalchemy_engine_with_retry
+
+    engine = create_sqlalchemy_engine_with_retry(uri)
+    _upgrade_db(engine)
+    engine.dispose()
+
+
+def _create(database: Path, artifacts: str | None) -> None:
+    """Make a store under another name and give it its own when it is whole.
+
+    MLflow makes its schema by a hundred migrations, each waiting for the disk: 2 s without, up to a minute with a busy
+    one. So nothing is synced until the end.
+    """
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    def hurry(connection: Any, _: Any) -> None:
+        connection.execute("PRAGMA synchronous = OFF")
+
+    unfinished = database.with_suffix(".new")
+    unfinished.unlink(missing_ok=True)
+    event.listen(Engine, "connect", hurry)
+    try:
+        SqlAlchemyStore(f"sqlite:///{unfinished}", artifacts).engine.dispose()
+    finally:
+        event.remove(Engine, "connect", hurry)
+    with unfinished.open("rb") as file:
+        os.fsync(file.fileno())
+    unfinished.replace(database)
 
 
 def _probe(uri: str) -> None:
