@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -177,6 +178,15 @@ def test_the_head_is_found_by_its_record_and_only_if_its_leader_lives(tmp_path: 
     dead = head_of(ProcessRef(head.leader.pid, head.leader.started - 1, head.leader.boot), tmp_path)
     head_record.write_head(dead)
     assert ray_head.find_head() is None
+
+
+def test_a_head_that_is_still_starting_is_not_found_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_head, "answers", lambda head: True)
+    starting = head_of(ProcessRef.current(), tmp_path)
+    head_record.write_head(starting)
+    assert ray_head.find_head() is None
+    head_record.write_head(replace(starting, up=True))
+    assert ray_head.find_head() == replace(starting, up=True)
 
 
 def test_a_record_of_before_the_reboot_is_not_taken_for_a_head(tmp_path: Path) -> None:

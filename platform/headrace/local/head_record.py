@@ -23,6 +23,7 @@ class Head:
     token_path: 0600.
     runtime_folder: sockets, the ingress's files, Ray's sessions; private; gone with the head's successor.
     leader: the process that all others of the head descend from; its pid is their session id.
+    up: whether it has started wholly; while it starts its API answers already.
     """
 
     address: str
@@ -35,6 +36,7 @@ class Head:
     log_path: Path
     leader: ProcessRef
     port_block: int
+    up: bool = False
 
     @property
     def log_dir(self) -> Path:
@@ -64,6 +66,7 @@ class Head:
             "log_path": str(self.log_path),
             "leader": self.leader.to_record(),
             "port_block": self.port_block,
+            "up": self.up,
         }
 
 
@@ -92,6 +95,7 @@ def read_head() -> Head | None:
             log_path=Path(record["log_path"]),
             leader=leader,
             port_block=int(record["port_block"]),
+            up=record["up"] is True,
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

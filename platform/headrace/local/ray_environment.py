@@ -60,6 +60,11 @@ def _ray(plan: HeadPlan) -> dict[str, str]:
         "AUTOSCALER_METRIC_PORT": str(plan.ports.port("autoscaler_metrics")),
         "DASHBOARD_METRIC_PORT": str(plan.ports.port("dashboard_metrics")),
         "HEADRACE_LOOPBACK": "1",
+        # A machine whose only node is busy (a laptop that compiles, or sleeps) must not be declared dead for it: the
+        # defaults end the whole head after 15 s without an answer.
+        "RAY_health_check_timeout_ms": "60000",
+        "RAY_health_check_failure_threshold": "20",
+        "RAY_agent_register_timeout_ms": "300000",
     }
 
 

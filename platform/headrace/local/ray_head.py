@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -43,20 +44,23 @@ _ANSWER_SECONDS = 0.8
 _START_SECONDS = 120.0
 _SLOW_SECONDS = 30.0  # a head that lives but does not answer is given so long
 _START_TRIES = 3
+_STARTED = "Ray runtime started"  # what `ray start` says when all its parts have found each other
 
 
 def find_head() -> Head | None:
     """The head of this home if it lives and answers, within a second; None otherwise."""
     head = read_head()
-    return head if head is not None and head.leader.alive() and answers(head) else None
+    return head if head is not None and head.up and head.leader.alive() and answers(head) else None
 
 
 def answers(head: Head, timeout_seconds: float = _ANSWER_SECONDS) -> bool:
-    """Whether HEAD's API answers to its token (another head on its port would not)."""
+    """Whether HEAD's API takes its token (another head on its port would not). A slow answer is one: a busy machine."""
     try:
         url = f"{head.dashboard_url}/api/version"
         headers = {"Authorization": f"Bearer {head.token()}"}
         return httpx.get(url, headers=headers, timeout=timeout_seconds, trust_env=False).status_code == 200
+    except httpx.TimeoutException:
+        return True
     except (httpx.HTTPError, OSError):
         return False
 
@@ -82,6 +86,9 @@ def ensure_head(tell: Tell) -> Head:
         head = find_head()
         if head is not None:
             return head
+        present = _wait_for_present(tell)
+        if present is not None:
+            return present
         _clear_away(tell)
         head = _start(tell)
         count = put_desired_state(head, tell)
@@ -118,53 +125,62 @@ def _end(head: Head) -> None:
     shutil.rmtree(head.runtime_folder / "h", ignore_errors=True)
 
 
-def _clear_away(tell: Tell) -> None:
-    """Wait for a head that lives but does not answer yet; clear away what a killed one left."""
+def _wait_for_present(tell: Tell) -> Head | None:
+    """The head that lives but does not answer yet, once it does; None where there is none that lives."""
     head = read_head()
-    if head is None:
-        return
-    if head.leader.alive():
-        deadline = time.monotonic() + _SLOW_SECONDS
-        tell("the Ray head lives but does not answer; waiting for it")
-        while head.leader.alive() and time.monotonic() < deadline:
-            if answers(head, 3.0):
-                return
-            time.sleep(0.5)
-        if head.leader.alive():
+    if head is None or not head.leader.alive():
+        return None
+    if not head.up:  # whoever started it was killed meanwhile
+        tell("the Ray head is starting already")
+        return _wait_until_up(head, tell)
+    tell("the Ray head lives but does not answer; waiting for it")
+    deadline = time.monotonic() + _SLOW_SECONDS
+    while head.leader.alive():
+        if answers(head):
+            return head
+        if time.monotonic() > deadline:
             raise Unavailable(
                 f"the Ray head (pid {head.leader.pid}) lives but has not answered for {_SLOW_SECONDS:.0f} s",
                 action="headrace down stops it, headrace up starts it anew",
                 log=str(head.log_path),
             )
-    if any(m.started >= head.leader.started for m in session_members(head.leader.pid)):
+        time.sleep(0.5)
+    return None
+
+
+def _clear_away(tell: Tell) -> None:
+    """End what a head that was killed has left behind."""
+    head = read_head()
+    if head is None:
+        return
+    if any(member.started >= head.leader.started for member in session_members(head.leader.pid)):
         tell("clearing away what a Ray head left that was killed")
     _end(head)
     forget_head(head.serve_port)
 
 
 def _start(tell: Tell) -> Head:
+    """Start a head; once more, with other ports, if it ends while it starts: a clash, or a machine too busy for Ray,
+    which gives its parts 30 seconds to find each other."""
     _require_ray()
-    remembered = remembered_serve_port()
-    last: Unavailable | None = None
-    for _ in range(_START_TRIES):
+    for tries_left in reversed(range(_START_TRIES)):
+        remembered = remembered_serve_port()
         serve_port = ports.free_serve_port(remembered)
         if remembered and serve_port != remembered:
             tell(ports.moved(remembered, serve_port))
-            remembered = serve_port
-        with ports.free_block(seed=f"{home()}{secrets.token_hex(2) if last else ''}") as block:
-            head = _launch(_plan(block, serve_port))
+        seed = f"{home()}{tries_left if tries_left + 1 < _START_TRIES else ''}"
+        with ports.free_block(seed) as block:
             tell("starting the Ray head")
+            head = _launch(_plan(block, serve_port))
             try:
                 return _wait_until_up(head, tell)
             except Unavailable as error:
                 _end(head)
                 forget_head(serve_port)
-                last = error
-                if not _was_port_clash(head.log_path):
+                if not tries_left:
                     raise
-                tell("another program took one of the Ray head's ports; trying others")
-    assert last is not None
-    raise last
+                tell(f"{error.message}; trying again")
+    raise AssertionError("unreachable")
 
 
 def _require_ray() -> None:
@@ -290,32 +306,28 @@ def _launch(plan: HeadPlan) -> Head:
 
 
 def _wait_until_up(head: Head, tell: Tell) -> Head:
-    started = time.monotonic()
-    told = started
+    started = told = time.monotonic()
     while time.monotonic() - started < _START_SECONDS:
-        if answers(head):
-            tell(f"the Ray head is up ({head.num_cpus} CPUs, {head.num_gpus} GPUs, {time.monotonic() - started:.0f} s)")
-            return head
         if not head.leader.alive():
             raise Unavailable(
                 f"the Ray head ended while it started: {_last_words(head.log_path)}",
                 action="look into its log",
                 log=str(head.log_path),
             )
+        if _STARTED in head.log_path.read_text(errors="replace") and answers(head):
+            head = replace(head, up=True)
+            write_head(head)
+            tell(f"the Ray head is up ({head.num_cpus} CPUs, {head.num_gpus} GPUs, {time.monotonic() - started:.0f} s)")
+            return head
         if time.monotonic() - told > 10:
             told = time.monotonic()
             tell(f"starting the Ray head ({told - started:.0f} s)")
         time.sleep(0.1)
     raise Unavailable(
-        f"the Ray head did not answer within {_START_SECONDS:.0f} s", action="look into its log", log=str(head.log_path)
+        f"the Ray head did not start within {_START_SECONDS:.0f} s", action="look into its log", log=str(head.log_path)
     )
 
 
 def _last_words(log_path: Path) -> str:
     lines = [line.strip() for line in log_path.read_text(errors="replace").splitlines() if line.strip()]
     return lines[-1][:300] if lines else "it said nothing"
-
-
-def _was_port_clash(log_path: Path) -> bool:
-    text = log_path.read_text(errors="replace").lower()
-    return "already in use" in text or ("port" in text and "conflict" in text)

@@ -1,0 +1,119 @@
+"""One home, one Ray head and two small models for the whole tier: a head takes ten seconds, its first endpoint twenty.
+
+The home's path is short, as Ray's sockets lie below it. Whatever was started for it is ended with it, also what a test
+that failed has left behind: processes are known by the home in their environment.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from headrace.base.jsonfile import sha256_of
+from headrace.base.processes import ProcessRef
+from headrace.local.ray_head import Head, ensure_head, stop_head
+from headrace.serving.contract import StableVersion
+
+_NOT_INHERITED = ("HEADRACE_STORE", "HEADRACE_EVENTS", "MLFLOW_TRACKING_URI", "RAY_ADDRESS")
+
+
+def _processes_of(home: Path) -> Iterator[ProcessRef]:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                variables = (entry / "environ").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if f"HEADRACE_HOME={home}".encode() in variables:
+                found = ProcessRef.of(int(entry.name))
+                if found is not None:
+                    yield found
+
+
+def _end_all(home: Path) -> None:
+    for number, seconds in ((signal.SIGTERM, 3.0), (signal.SIGKILL, 5.0)):
+        left = list(_processes_of(home))
+        for process in left:
+            process.send(number)
+        for process in left:
+            process.wait(seconds / len(left))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def headrace_home(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A home of this session's own, in the environment of everything it starts; kept for its logs if a test failed."""
+    home = Path(tempfile.mkdtemp(prefix="hr", dir="/tmp"))
+    before = {name: os.environ.pop(name, None) for name in (*_NOT_INHERITED, "HEADRACE_HOME", "OMP_NUM_THREADS")}
+    os.environ["HEADRACE_HOME"] = str(home)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        yield home
+    finally:
+        stop_head()
+        _end_all(home)
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+        if request.session.testsfailed:
+            print(f"the logs are in {home}")
+        else:
+            shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def head(headrace_home: Path) -> Head:
+    """The home's Ray head. A test that stops it must leave one behind: `ensure_head` finds out."""
+    return ensure_head(print)
+
+
+@pytest.fixture(scope="session")
+def digit_pictures() -> list[bytes]:
+    """Real digits as PNG files, eight by eight, grey."""
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    pictures = []
+    for pixels in load_digits().images[:128]:
+        file = io.BytesIO()
+        Image.fromarray((pixels * 15).astype("uint8")).save(file, "PNG")
+        pictures.append(file.getvalue())
+    return pictures
+
+
+@pytest.fixture(scope="session")
+def digits_package(headrace_home: Path, digit_pictures: list[bytes]) -> Callable[[str], StableVersion]:
+    """Packages of an untrained network that classifies digits: the version's number is its seed."""
+    import torch
+
+    from headrace_models.package import build_model, write_package
+    from headrace_models.tasks import Sample, Schema, build_task
+
+    schema = Schema("label", tuple("0123456789"))
+    task = build_task({"name": "image-classification", "args": {}}, schema)
+    samples = [Sample(str(n), data, {"label": str(n % 10)}) for n, data in enumerate(digit_pictures)]
+    task.learn([task.summarise(samples)])
+    record = {"name": "mlp", "args": {}}
+
+    def package(version: str) -> StableVersion:
+        torch.manual_seed(int(version))
+        folder = headrace_home / "store" / "packages" / sha256_of(["test", version])
+        sha256 = write_package(
+            folder,
+            task=task,
+            model=build_model(record, task),
+            model_record=record,
+            code_folder=None,
+            provenance={"version": version},
+            example=task.request(samples[:2]),
+        )
+        return StableVersion(version, str(folder), sha256)
+
+    return package
