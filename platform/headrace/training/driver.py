@@ -174,9 +174,12 @@ def _run_child(
 
 
 def _environment(request: TrainingRequest, connection: Connection) -> dict[str, str]:
-    environment = {**os.environ, **connection.env, **RAY_TRAIN}
-    if connection.single_machine:  # one process less: no node can be taken away from under the workers
+    environment = dict(os.environ)
+    if connection.single_machine:  # what a person's shell holds for Ray is meant for other clusters
+        environment = {name: value for name, value in environment.items() if not name.startswith("RAY_")}
+        # One process less: no node can be taken away from under the workers.
         environment["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
+    environment.update({**connection.env, **RAY_TRAIN})
     if request.events_path:
         environment[events.VARIABLE] = request.events_path
     return environment

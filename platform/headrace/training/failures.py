@@ -38,7 +38,7 @@ class WorkerFailure(Exception):
         self.trace = trace
 
     def __str__(self) -> str:
-        return f"{self.record['message']}\n{self.trace}"
+        return str(self.record["message"])
 
 
 def is_lost_peer(error: BaseException) -> bool:

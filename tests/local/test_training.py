@@ -1,0 +1,332 @@
+"""Training on a real Ray head: two workers, killed in every way, and always the same model in the end.
+
+The straight run of the first fixture is the measure: a run whose worker or driver was killed must give the very same
+package, bit for bit, so each of them also shows that resuming is exact.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace.base.errors import InvalidInput, RunFailed, Superseded, Unavailable
+from headrace.base.jsonfile import write_json
+from headrace.base.processes import ProcessRef, session_members
+from headrace.data import split_data
+from headrace.local.ray_head import Head, ensure_head, head_environment, stop_head
+from headrace.store import Store
+from headrace.training import Connection, TrainingRequest, TrainingResult, run_training
+from headrace.training.checkpoint_folder import committed
+from headrace_models.package import load_package, pack_code
+
+TASK = {"name": "image-classification", "args": {"augment": "shift"}}
+EPOCHS = 16
+
+# Draws from every random generator that must be restored, and has the statistics that must be averaged.
+NETWORK = """
+import random
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, num_classes, in_channels, fail=""):
+        super().__init__()
+        self.fail = fail
+        self.body = nn.Sequential(nn.Conv2d(in_channels, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(0.2), nn.LazyLinear(num_classes))
+        self.head[2].initialize_parameters(torch.zeros(1, 8 * 16))
+
+    def forward(self, x):
+        if self.fail and self.training and torch.distributed.get_rank() == 1:
+            raise ValueError(self.fail)
+        if self.training:
+            x = x + 0.01 * random.random()
+        return self.head(self.body(x))
+"""
+
+
+@dataclass
+class Runs:
+    """Trainings of one small network on the digits, in a store of their own."""
+
+    store: Store
+    fingerprint: str
+    code: dict[str, str]
+    connection: Connection
+    folder: Path
+    count: int = 0
+    events: dict[str, Path] = field(default_factory=dict)
+
+    def request(self, *, workers: tuple[int, int] = (2, 2), model: Any = None, **train: Any) -> TrainingRequest:
+        self.count += 1
+        run_id = f"digits-{self.count:08d}".replace("0", "a").replace("1", "b")
+        self.events[run_id] = self.folder / f"{run_id}.jsonl"
+        settings = {
+            "epochs": EPOCHS,
+            "batch_size": 63,  # 32 and 31: workers hold batches of different sizes
+            "optimizer": {"name": "momentum", "args": {"lr": 0.05}},
+            "losses": [{"task": TASK["name"], "name": "cross-entropy", "args": {}, "weight": 1.0}],
+            "schedule": {"name": "cosine", "args": {}},
+            "seed": 3,
+            "precision": "float32",
+            "accumulate_steps": 2,
+            "clip_norm": 1.0,
+            "ema_decay": 0.9,
+            "early_stop": None,
+            "checkpoint_every_epochs": 1,
+            "max_failures": 2,
+        }
+        part = {
+            "tasks": [TASK],
+            "model": model or {"name": "net:Net", "args": {}, "code": self.code, "init_from": None, "freeze": []},
+            "train": {**settings, **train},
+        }
+        return TrainingRequest(
+            run_id=run_id,
+            attempt="1.1",
+            train=part,
+            split_fingerprint=self.fingerprint,
+            store_url=self.store.url,
+            checkpoints_uri=self.store.uri("runs", run_id, "checkpoints"),
+            events_path=str(self.events[run_id]),
+            workers=workers,
+        )
+
+    def told(self, request: TrainingRequest, kind: str) -> list[dict[str, Any]]:
+        path = self.events[request.run_id]
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [event for event in map(json.loads, lines) if event["type"] == kind]
+
+    def wait_for_epoch(self, request: TrainingRequest, epoch: int) -> None:
+        deadline = time.monotonic() + 120
+        while not any(event["epoch"] >= epoch for event in self.told(request, "metrics")):
+            assert time.monotonic() < deadline, "no such epoch came"
+            time.sleep(0.02)
+
+
+def connection_of(head: Head) -> Connection:
+    return Connection(head.address, head_environment(head), str(head.log_dir), head.leader)
+
+
+@pytest.fixture(scope="module")
+def runs(head: Head, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    folder = tmp_path_factory.mktemp("training")
+    store = Store(str(folder / "store"))
+    part = {"source": "builtin:digits", "format": "image-folder", "max_corrupt": 0.01, "tasks": [TASK]}
+    part |= dict.fromkeys(("label", "features", "id", "group", "time"))
+    part["split"] = {"strategy": "stratified", "train": 0.4, "validation": 0.2, "test": 0.4, "seed": 0}
+    split = split_data(part, store=store, source_fingerprint="", tell=print)
+    (folder / "src").mkdir()
+    (folder / "src" / "net.py").write_text(NETWORK)
+    sha256, tar = pack_code(folder / "src")
+    uri = store.write_bytes(store.uri("code", f"{sha256}.tar"), tar)
+    return Runs(store, split.fingerprint, {"sha256": sha256, "uri": uri}, connection_of(ensure_head(print)), folder)
+
+
+@pytest.fixture(scope="module")
+def straight(runs: Runs) -> tuple[TrainingRequest, TrainingResult]:
+    request = runs.request()
+    return request, run_training(request, connection=runs.connection)
+
+
+def ray_processes(head: Head, name: str) -> list[ProcessRef]:
+    found = []
+    for process in session_members(head.leader.pid):
+        try:
+            title = Path(f"/proc/{process.pid}/cmdline").read_text()
+        except OSError:
+            continue
+        if title.startswith(f"ray::{name}"):
+            found.append(process)
+    return found
+
+
+@pytest.fixture
+def in_thread() -> Callable[..., Callable[[], Any]]:
+    """Run something in a thread; what is returned waits for it and gives its result or raises its error."""
+
+    def start(work: Callable[[], Any]) -> Callable[[], Any]:
+        outcome: list[Any] = []
+
+        def run() -> None:
+            try:
+                outcome.append(work())
+            except BaseException as error:
+                outcome.append(error)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+
+        def result() -> Any:
+            thread.join(200)
+            assert outcome, "it never came back"
+            if isinstance(outcome[0], BaseException):
+                raise outcome[0]
+            return outcome[0]
+
+        return result
+
+    return start
+
+
+def test_two_workers_train_a_model_that_is_measured_packaged_and_told_of(
+    runs: Runs, straight: tuple[TrainingRequest, TrainingResult]
+) -> None:
+    request, result = straight
+    print(json.dumps(dict(result.seconds), indent=1))
+    assert result.epochs_done == EPOCHS
+    evaluation = result.evaluations[result.package_sha256]
+    assert evaluation["samples"] == 719
+    assert evaluation["metrics"]["accuracy"] > 0.8
+    assert result.validation_metrics["accuracy"] > 0.8
+    stored = runs.store.read_json(
+        runs.store.uri("evaluations", result.package_sha256, f"{request.split_fingerprint}.json")
+    )
+    assert stored["metrics"] == evaluation["metrics"]
+    pictures = Path(runs.store.uri("evaluations", result.package_sha256, request.split_fingerprint)).glob("*.png")
+    assert {"loss_curves.png", "confusion_matrix.png"} <= {path.name for path in pictures}
+    assert load_package(result.package_uri).sha256 == result.package_sha256
+    assert len(committed(runs.store, request.checkpoints_uri) or ()) == 2
+    assert [event["epoch"] for event in runs.told(request, "metrics")] == list(range(1, EPOCHS + 1))
+    phases = [event["phase"] for event in runs.told(request, "progress")]
+    assert [phase for index, phase in enumerate(phases) if phase not in phases[:index]] == [
+        "starting workers",
+        "loading data",
+        "training",
+        "validating",
+        "packaging",
+        "evaluating",
+    ]
+
+
+def test_a_killed_worker_costs_no_epoch_and_no_bit_of_the_model(
+    runs: Runs, head: Head, straight: tuple[TrainingRequest, TrainingResult], in_thread: Any
+) -> None:
+    request = runs.request()
+    training = in_thread(lambda: run_training(request, connection=runs.connection))
+    runs.wait_for_epoch(request, 3)
+    assert ray_processes(head, "RayTrainWorker")[0].send(signal.SIGKILL)
+    result = training()
+    assert result.package_sha256 == straight[1].package_sha256
+    assert [event["epoch"] for event in runs.told(request, "metrics")] == list(range(1, EPOCHS + 1))
+    assert "training starts again" in runs.told(request, "message")[0]["text"]
+
+
+DRIVER = """
+import json, sys
+from pathlib import Path
+from headrace.training import Connection, TrainingRequest, run_training
+record = json.loads(Path(sys.argv[1]).read_text())
+run_training(TrainingRequest.from_record(record["request"]), connection=Connection.from_record(record["connection"]))
+"""
+
+
+def test_a_killed_driver_frees_the_workers_and_a_new_one_goes_on_to_the_same_bits(
+    runs: Runs, head: Head, straight: tuple[TrainingRequest, TrainingResult]
+) -> None:
+    request = runs.request()
+    write_json(runs.folder / "driver.json", {"request": request.to_record(), "connection": runs.connection.to_record()})
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(runs.folder / "driver.json")])
+    runs.wait_for_epoch(request, 3)
+    driver.kill()
+    driver.wait()
+    killed = time.monotonic()
+    while ray_processes(head, "RayTrainWorker"):
+        assert time.monotonic() - killed < 10
+        time.sleep(0.05)
+    before = len(runs.told(request, "metrics"))
+    assert before < EPOCHS
+    torn = Path(request.checkpoints_uri) / "checkpoint_torn"
+    torn.mkdir()
+
+    runs.store.claim_attempt(request.run_id, "2.1")
+    result = run_training(replace(request, attempt="2.1"), connection=runs.connection)
+    assert result.package_sha256 == straight[1].package_sha256
+    assert not torn.exists()
+    epochs = [event["epoch"] for event in runs.told(request, "metrics")]
+    assert epochs[before] >= before  # of the epochs since the newest checkpoint at most one is told again
+    assert epochs[-1] == EPOCHS
+    with pytest.raises(Superseded):
+        run_training(request, connection=runs.connection)
+
+
+def test_models_that_exist_are_only_measured_and_one_that_cannot_be_is_named(
+    runs: Runs, straight: tuple[TrainingRequest, TrainingResult]
+) -> None:
+    request, result = straight
+    measured = dict(result.evaluations[result.package_sha256])
+    evaluations = Path(runs.store.uri("evaluations", result.package_sha256))
+    shutil.rmtree(evaluations)
+    gone = runs.store.uri("packages", "0" * 64)
+    again = replace(runs.request(workers=(1, 2)), train_needed=False, package_uri=result.package_uri, evaluate=(gone,))
+    second = run_training(again, connection=runs.connection)
+    assert second.evaluations[result.package_sha256]["samples"] == measured["samples"]
+    assert second.evaluations[result.package_sha256]["metrics"] == pytest.approx(measured["metrics"])
+    assert "no package" in second.evaluation_errors[gone]
+    assert (evaluations / f"{request.split_fingerprint}.json").exists()
+
+
+def test_an_error_in_the_users_own_code_ends_the_run_at_once_in_the_users_words(runs: Runs) -> None:
+    model = {"name": "net:Net", "args": {"fail": "my own words"}, "code": runs.code, "init_from": None, "freeze": []}
+    request = runs.request(model=model)
+    with pytest.raises(RunFailed) as raised:
+        run_training(request, connection=runs.connection)
+    assert "ValueError: my own words" in raised.value.message
+    assert "net.py" in raised.value.message
+    assert not runs.told(request, "metrics")
+
+
+def test_a_loss_that_is_not_a_number_is_told_with_its_place_and_not_tried_again(runs: Runs) -> None:
+    request = runs.request(workers=(1, 1), clip_norm=None, optimizer={"name": "sgd", "args": {"lr": 1e30}})
+    with pytest.raises(RunFailed) as raised:
+        run_training(request, connection=runs.connection)
+    assert raised.value.code == "loss-not-finite"
+    assert "epoch 1" in raised.value.message
+    assert len([e for e in runs.told(request, "progress") if e["phase"] == "loading data"]) == 1
+
+
+def test_more_workers_than_there_are_cpus_are_refused_before_anything_starts(runs: Runs, head: Head) -> None:
+    with pytest.raises(InvalidInput) as raised:
+        run_training(runs.request(workers=(99, 99)), connection=runs.connection)
+    assert raised.value.code == "not-enough-resources"
+    assert "99 CPUs" in raised.value.message
+    assert str(head.num_cpus) in raised.value.message
+
+
+def test_a_killed_head_is_named_within_twenty_seconds_and_the_run_can_be_resumed(
+    runs: Runs, straight: tuple[TrainingRequest, TrainingResult], in_thread: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Path(tempfile.mkdtemp(prefix="hk", dir="/tmp"))
+    monkeypatch.setenv("HEADRACE_HOME", str(home))
+    try:
+        head = ensure_head(print)
+        request = runs.request()
+        training = in_thread(lambda: run_training(request, connection=connection_of(head)))
+        runs.wait_for_epoch(request, 2)
+        for process in session_members(head.leader.pid):
+            process.send(signal.SIGKILL)
+        killed = time.monotonic()
+        with pytest.raises(Unavailable) as raised:
+            training()
+        assert time.monotonic() - killed < 20
+        assert raised.value.exit_code == 4
+        assert head.address in raised.value.message
+        assert raised.value.log == str(head.log_dir)
+    finally:
+        stop_head()
+        monkeypatch.undo()
+        shutil.rmtree(home, ignore_errors=True)
+    result = run_training(request, connection=runs.connection)
+    assert result.package_sha256 == straight[1].package_sha256
