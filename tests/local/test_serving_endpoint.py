@@ -173,7 +173,6 @@ def test_broken_json_and_wrong_names_are_refused_with_a_sentence(url: str, digit
     assert httpx.get(f"{url}/v2/models/serving-digits/versions/9").status_code == 404
     unknown = httpx.get(f"{url.rsplit('/', 1)[0]}/no-such-deployment/v2")
     assert (unknown.status_code, unknown.json()["error"][:22]) == (404, "there is no deployment")
-    )
     with pytest.raises(InvalidInput, match="version '9'"):
         infer(url, {"image": objects(digit_pictures[:1])}, version="9")
     good_request(url, digit_pictures)
