@@ -17,6 +17,7 @@ from headrace.local.ports import PortBlock
 
 # What a person's shell may hold for Ray and Serve is meant for other clusters.
 _FOREIGN = ("RAY_", "AUTOSCALER_METRIC_PORT", "DASHBOARD_METRIC_PORT")
+_OF_A_RUN = ("HEADRACE_EVENTS", "HEADRACE_RUNNER", "TMPDIR")  # the run that starts a head ends before it
 _MEBIBYTE = 1024 * 1024
 
 
@@ -35,8 +36,9 @@ class HeadPlan:
 
 
 def without_foreign(environment: Mapping[str, str]) -> dict[str, str]:
-    """ENVIRONMENT less whatever points Ray at another cluster."""
-    return {name: value for name, value in environment.items() if not name.startswith(_FOREIGN)}
+    """ENVIRONMENT less whatever points Ray at another cluster, and what belongs to the run that starts the head."""
+    kept = {name: value for name, value in environment.items() if not name.startswith(_FOREIGN)}
+    return {name: value for name, value in kept.items() if name not in _OF_A_RUN}
 
 
 def connection_environment(token_path: Path) -> dict[str, str]:

@@ -184,12 +184,15 @@ class _Registry:
         if database is not None and not database.exists():
             return None  # nothing was registered yet, and a plan makes no store
         try:
-            if calls.service_runs():
-                return dict_or_none(calls.call(operation, uri, **arguments))
-            return dict_or_none(calls.call_here(operation, uri, arguments))
+            service = calls.service_process()  # asked where it runs; a plan starts none
+            if service is not None and service.alive():
+                found: Known = calls.call(operation, uri, **arguments)
+            else:
+                found = calls.call_here(operation, uri, arguments)
         except HeadraceError:
             self.readable = False
             return None
+        return found
 
 
 def _plan_register(planned: Planned, record: Mapping[str, Any], registry: _Registry) -> dict[str, Any] | None:
