@@ -15,7 +15,6 @@ from typing import Any
 from headrace.base.errors import HeadraceError, MissingExtra
 from headrace.cli.output import RUN_RECORD, Output
 
-INTERRUPTED = 130
 LOG_LARGEST_BYTES = 1_000_000
 
 EXTRAS = {

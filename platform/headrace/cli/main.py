@@ -11,6 +11,8 @@ import typer
 from headrace.cli import machine, runs, serving, specs
 from headrace.cli.output import Output
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="headrace",
     help="From data to a served model with one YAML file.",
@@ -64,6 +66,8 @@ def execute(arguments: list[str]) -> int:
     output = Output()
     try:
         result: Any = app(words, standalone_mode=False, obj=output, prog_name="headrace")
+        if result == INTERRUPTED and not output.reported:  # what typer makes of Ctrl-C
+            raise KeyboardInterrupt
         return result if isinstance(result, int) else 0
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -76,12 +80,12 @@ def execute(arguments: list[str]) -> int:
 
 def _failed(error: BaseException, command: str, arguments: list[str], output: Output, debug: bool) -> int:
     from headrace.base.errors import Cancelled
-    from headrace.cli.failure import INTERRUPTED, fail
+    from headrace.cli.failure import fail
     from headrace.cli.usage import as_usage_error
 
     if isinstance(error, (KeyboardInterrupt, typer.Abort)):
         error = Cancelled(f"headrace {command} was interrupted", action="run it again")
-        return fail(error, command=command, arguments=arguments, output=output, debug=False) or INTERRUPTED
+        return fail(error, command=command, arguments=arguments, output=output, debug=debug)
     if (usage := as_usage_error(error, [info.name or "" for info in app.registered_commands])) is not None:
         error = usage
     return fail(error, command=command, arguments=arguments, output=output, debug=debug)

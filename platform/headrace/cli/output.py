@@ -35,6 +35,7 @@ class Output:
 
     def __init__(self) -> None:
         self.as_json = False
+        self.reported = False  # whether the command's result has been said
         self._descriptor: int | None = None
 
     def begin_json(self) -> None:
@@ -44,6 +45,7 @@ class Output:
             sys.stdout.flush()
             self._descriptor = os.dup(1)
             os.dup2(2, 1)
+            sys.stdout = sys.stderr
 
     @property
     def people(self) -> TextIO:
@@ -52,6 +54,7 @@ class Output:
 
     def report(self, record: dict[str, Any], render: Callable[[], str]) -> None:
         """Say the command's result: RECORD for a program, what RENDER gives for a person."""
+        self.reported = True
         if self.as_json:
             self.write_json(record)
         else:
@@ -60,18 +63,11 @@ class Output:
     def write_json(self, record: dict[str, Any]) -> None:
         """Write the one JSON object of this command."""
         assert self._descriptor is not None
-        sys.stdout.flush()
-        os.dup2(self._descriptor, 1)
+        self.reported = True
         text = json.dumps({"schema_version": SCHEMA_VERSION, **record}, indent=2, ensure_ascii=False, default=str)
         with os.fdopen(self._descriptor, "w", encoding="utf-8") as stream:
             stream.write(text + "\n")
-        os.dup2(2, 1)
         self._descriptor = None
-
-    @property
-    def reported(self) -> bool:
-        """Whether the JSON object has been written."""
-        return self.as_json and self._descriptor is None
 
     def line(self, text: str) -> None:
         """A line for whoever reads."""

@@ -158,7 +158,7 @@ class Train(Part):
 
     epochs: Count = Field(default=10, description="Passes over the training split. Default 10.")
     batch_size: Count = Field(
-        default=64, description="Samples of one pass forward and back, over all workers together (not each). Default 64."
+        default=64, description="Samples of one pass forward and back, over all workers together. Default 64."
     )
     optimizer: Named = Field(default=Named(name="adam"), description="How weights are updated. Default `adam`.")
     losses: tuple[Loss, ...] = Field(

@@ -1,0 +1,101 @@
+"""`headrace init` writes a spec of at most ten lines that is valid, the same every time, and never over another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace.base.errors import InvalidInput
+from headrace.spec import load_spec
+from headrace.spec.yaml_reader import read_yaml
+from headrace.steps.init import compose, propose
+
+IMAGES: dict[str, Any] = {
+    "source": "pics",
+    "format": "image-folder",
+    "task": "image-classification",
+    "label": None,
+    "samples": 150,
+    "classes": {"cross": 50, "disc": 100},
+    "features": None,
+    "id": None,
+    "max_corrupt": None,
+}
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("disc", "cross"):
+        (tmp_path / "My Pictures" / name).mkdir(parents=True)
+        for shade in range(3):
+            Image.new("L", (8, 8), shade).save(tmp_path / "My Pictures" / name / f"{shade}.png")
+    return tmp_path / "My Pictures"
+
+
+def test_a_folder_of_pictures_becomes_a_valid_spec_of_ten_lines(pictures: Path) -> None:
+    proposal = propose("My Pictures")
+    assert proposal.path == Path("my-pictures.yaml")
+    assert len(proposal.text.splitlines()) == 10
+    assert proposal.notes[0] == "6 images in 2 classes: cross 3, disc 3"
+    spec = load_spec(proposal.path)
+    assert (spec.name, spec.data.source, spec.model.name) == ("my-pictures", str(pictures), "resnet8")
+    assert spec.register_ is not None
+    assert spec.deploy is not None
+
+
+def test_the_same_folder_gives_the_same_spec(pictures: Path) -> None:
+    first = propose("My Pictures", Path("a.yaml")).text
+    assert propose(str(pictures), Path("b.yaml")).text == first
+
+
+def test_a_file_that_is_there_is_not_written_over(pictures: Path) -> None:
+    path = propose("My Pictures").path
+    path.write_text("mine")
+    with pytest.raises(InvalidInput, match="is there already") as caught:
+        propose("My Pictures")
+    assert "--force" in caught.value.action
+    assert path.read_text() == "mine"
+    propose("My Pictures", force=True)
+    assert path.read_text() != "mine"
+    assert [entry.name for entry in path.absolute().parent.iterdir() if entry.name.startswith(".")] == []
+
+
+def test_a_table_names_its_label_and_columns_whatever_they_are_called() -> None:
+    found = {
+        **IMAGES,
+        "format": "csv",
+        "task": "tabular-regression",
+        "label": "1e3",
+        "features": ["yes", "a: b", 'qu"ote', "null", "größe", "plain"],
+        "id": "no",
+        "max_corrupt": 0.05,
+        "classes": {},
+    }
+    document = read_yaml(compose("x", found, "./t.csv"))
+    assert document.findings == []
+    assert document.value["data"] == {
+        "source": "./t.csv",
+        "format": "csv",
+        "label": "1e3",
+        "features": found["features"],
+        "id": "no",
+        "max_corrupt": 0.05,
+    }
+    assert document.value["gate"] == ["rmse <= champion"]
+    assert document.value["model"] == {"name": "mlp"}
+
+
+@pytest.mark.parametrize(("samples", "epochs", "batch_size"), [(10, 40, 32), (1_500, 18, 32), (100_000, 5, 64)])
+def test_small_data_gets_more_epochs(samples: int, epochs: int, batch_size: int) -> None:
+    train = read_yaml(compose("x", {**IMAGES, "samples": samples}, "./x")).value["train"]
+    assert (train["epochs"], train["batch_size"]) == (epochs, batch_size)
+
+
+def test_many_classes_are_not_all_listed() -> None:
+    classes = {f"class{number}": 1 for number in range(30)}
+    assert "class7 1, ..." in compose("x", {**IMAGES, "classes": classes}, "./x").splitlines()[0]
