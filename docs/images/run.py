@@ -1,6 +1,6 @@
 """Draws docs/images/run.svg: one run, from data to endpoint, with what lies behind each step.
 
-    python docs/images/run.py > docs/images/run.svg
+python docs/images/run.py > docs/images/run.svg
 """
 
 from __future__ import annotations
@@ -55,8 +55,10 @@ def main() -> None:
         if index:
             out.append(arrow(x - GAP, 136, x - 2, 136))
     out += [
-        text(520, 294, "Everything lies in the store by its hash: a step whose inputs did not change is not run again.", 13),
-        text(520, 314, "Kill any part of it: headrace resume goes on from the newest checkpoint, in the same MLflow run.", 13),
+        text(520, 294, "Everything is stored by its hash: a step whose inputs did not change is not run again.", 13),
+        text(
+            520, 314, "Kill any part: headrace resume goes on from the newest checkpoint, in the same MLflow run.", 13
+        ),
         "</svg>",
     ]
     print("\n".join(out))

@@ -1,0 +1,1 @@
+"""Operators for Kubernetes; they arrive with the release that runs on clusters."""
