@@ -13,6 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from headrace.base.errors import DataInvalid, MissingExtra, Unavailable
+from headrace import data as headrace_data
 from headrace.data import builtin, fingerprint_source
 from headrace.data.source import Source, explained, read_uri
 
@@ -165,3 +166,14 @@ def test_a_builtin_source_needs_no_listing_and_names_the_extra_it_lacks(monkeypa
 def test_builtin_digits_come_from_scikit_learn_itself_if_its_file_has_moved(monkeypatch):
     monkeypatch.setattr(builtin.util, "find_spec", lambda _name: None)
     assert builtin._digits().shape == (1797, 65)
+
+
+def test_splitting_on_the_base_install_names_the_extra(monkeypatch):
+    def missing(_name):
+        raise ModuleNotFoundError("No module named 'pyarrow'", name="pyarrow")
+
+    monkeypatch.setattr(headrace_data, "import_module", missing)
+    with pytest.raises(MissingExtra, match="train"):
+        headrace_data.__getattr__("split_data")
+    with pytest.raises(AttributeError):
+        headrace_data.__getattr__("no_such_name")

@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from headrace.base.errors import MissingExtra
+
 if TYPE_CHECKING:
     from headrace.data.describe import describe_source
     from headrace.data.manifest import Manifest, Shard
@@ -41,4 +43,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    try:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        if error.name in ("numpy", "pyarrow"):
+            raise MissingExtra("train", "reading and splitting data") from error
+        raise

@@ -15,6 +15,7 @@ from headrace.data.source import open_uri
 from headrace.data.tables import OnRagged, RowNumbers, Table
 
 BATCH_ROWS = 1 << 16
+BUFFER_BYTES = 1 << 20  # read ahead in each column, so that a huge row group is not read whole
 
 
 class Parquet(Table):
@@ -58,9 +59,11 @@ class Parquet(Table):
         """See `Table.read`."""
         start = 0
         with open_uri(uri) as raw:
-            for batch in _file(uri, raw).iter_batches(batch_size=BATCH_ROWS, columns=names):
-                yield np.arange(start, start + batch.num_rows, dtype=np.int64), batch
-                start += batch.num_rows
+            file = _file(uri, raw)
+            for group in range(file.num_row_groups):  # one by one: over all of them the reader keeps what it has read
+                for batch in file.iter_batches(batch_size=BATCH_ROWS, row_groups=[group], columns=names):
+                    yield np.arange(start, start + batch.num_rows, dtype=np.int64), batch
+                    start += batch.num_rows
 
 
 def _schema(uri: str) -> pa.Schema:
@@ -70,6 +73,6 @@ def _schema(uri: str) -> pa.Schema:
 
 def _file(uri: str, raw: object) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(raw)
+        return pq.ParquetFile(raw, pre_buffer=False, buffer_size=BUFFER_BYTES)
     except pa.ArrowInvalid as error:
         raise DataInvalid(f"{uri} is not a whole Parquet file: {error}", action="write it again") from error
