@@ -210,13 +210,10 @@ def pack_zeros(size: int) -> bytes:
 
 
 async def keep_asking(url: str, body: bytes, until: Callable[[], bool], seen: Counter[str]) -> float:
-    """Ask over one connection until UNTIL, count in SEEN the versions that answer; the slowest answer's seconds."""
-    host, port = re.match(r"http://([^:/]+):(\d+)", url).groups()  # type: ignore[union-attr]
-    name = url.rsplit("/", 1)[-1]
-    request = (
-        f"POST /{name}/v2/models/{name}/infer HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-        + body
-    )
+    """Ask without a pause until UNTIL, count in SEEN the versions that answer; the slowest answer's seconds."""
+    host, port, name = re.fullmatch(r"http://([^:/]+):(\d+)/(.+)", url).groups()  # type: ignore[union-attr]
+    line = f"POST /{name}/v2/models/{name}/infer HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\n\r\n"
+    request = line.encode() + body
     reader, writer = await asyncio.open_connection(host, int(port))
     slowest = 0.0
     while not until():
@@ -227,6 +224,9 @@ async def keep_asking(url: str, body: bytes, until: Callable[[], bool], seen: Co
         answer = json.loads(await reader.readexactly(length))
         seen[answer.get("model_version") or head.split()[1]] += 1
         slowest = max(slowest, time.perf_counter() - started)
+        if "connection: close" in head:  # the ingress takes over a new configuration
+            writer.close()
+            reader, writer = await asyncio.open_connection(host, int(port))
     writer.close()
     return slowest
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from ray import serve as ray_serve
 
+from headrace.serving import ray_internals
 from headrace.serving.contract import FrontConfig, StableVersion
 from headrace.serving.front import Front, Served, serve
 from headrace.serving.measures import FLUSH_SECONDS, Measures, RayMeasures
@@ -26,24 +27,9 @@ LOOPBACK_VARIABLE = "HEADRACE_LOOPBACK"
 _GIVE_UP_AFTER_SECONDS = 60.0
 
 
-def _keep_internal_grpc_on_loopback() -> None:
-    """Make the replica's internal gRPC server, which unpickles what it gets, listen on 127.0.0.1 instead of on all.
-
-    Ray has the address hard-coded; `tests/local/test_serving_listeners.py` fails when an upgrade changes that.
-    """
-    from ray.serve._private import replica
-
-    bind = replica.add_port_to_grpc_server
-
-    def bind_loopback(server: Any, address: str) -> Any:
-        return bind(server, f"127.0.0.1:{address.rsplit(':', 1)[1]}")
-
-    if bind.__name__ != bind_loopback.__name__:
-        replica.add_port_to_grpc_server = bind_loopback
-
-
+ray_internals.answer_v2_without_detour()
 if os.environ.get(LOOPBACK_VARIABLE) == "1":
-    _keep_internal_grpc_on_loopback()
+    ray_internals.keep_internal_grpc_on_loopback()
 
 
 def _device() -> str:

@@ -1,0 +1,144 @@
+"""A Ray head's life among others: killed, stopped, its port taken, beside a Ray that belongs to somebody else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headrace.base.processes import ProcessRef, end_session, session_members
+from headrace.local.deployments import Deployment, bring_back, deploy, deployments, undeploy
+from headrace.local.ports import free_block
+from headrace.local.ray_environment import without_foreign
+from headrace.local.ray_head import Head, ensure_head, find_head, head_environment, stop_head
+from headrace.serving.contract import StableVersion
+from headrace.serving.v2_client import infer
+
+NAME = "life-digits"
+
+
+@pytest.fixture(scope="module")
+def neighbour() -> Iterator[ProcessRef]:
+    """A Ray head of somebody else, started as its manual says."""
+    with tempfile.TemporaryDirectory(prefix="nb", dir="/tmp") as folder, free_block("neighbour") as ports:
+        command = [
+            sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats",
+            f"--port={ports.port('gcs')}", f"--dashboard-port={ports.port('dashboard')}", "--num-cpus=1",
+            f"--dashboard-agent-listen-port={ports.port('dashboard_agent_http')}", f"--temp-dir={folder}",
+            f"--ray-client-server-port={ports.port('client_server')}", "--object-store-memory=80000000",
+        ]  # fmt: skip
+        environment = without_foreign(os.environ)
+        environment.pop("HEADRACE_HOME")
+        log = Path(folder) / "log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        leader = ProcessRef.of(process.pid)
+        assert leader is not None
+        try:
+            deadline = time.monotonic() + 120
+            while "Ray runtime started" not in log.read_text() and time.monotonic() < deadline:
+                assert process.poll() is None, log.read_text()[-500:]
+                time.sleep(0.2)
+            yield leader
+        finally:
+            end_session(leader, grace_seconds=1.0)
+            process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def url(head: Head, digits_package: Callable[[str], StableVersion]) -> Iterator[str]:
+    ensure_head(print)
+    yield deploy(Deployment(NAME, "digits", digits_package("1")), tell=print)["url"]
+    ensure_head(print)
+    undeploy(NAME)
+
+
+def members(leader: ProcessRef) -> set[int]:
+    return {member.pid for member in session_members(leader.pid)}
+
+
+def wait_until_ready(head: Head) -> str:
+    record = next(record for record in bring_back(head, tell=print) if record["name"] == NAME)
+    assert (record["state"], record["error"]) == ("ready", None)
+    answer = infer(record["url"], {"image": np.zeros((1, 8, 8, 1), np.uint8)})
+    assert answer.version == "1"
+    return str(record["url"])
+
+
+def test_a_head_is_found_within_a_second_and_asked_for_again_is_the_same(head: Head, url: str) -> None:
+    started = time.monotonic()
+    found = find_head()
+    assert time.monotonic() - started < 1.0
+    assert found is not None
+    told: list[str] = []
+    assert ensure_head(told.append) == found
+    assert told == []
+
+
+def test_drivers_connect_with_its_environment_and_not_without(head: Head, url: str) -> None:
+    found = ensure_head(print)
+    program = (
+        f"import ray; ray.init({found.address!r}, log_to_driver=False, logging_level='ERROR');"
+        "print('CPUS', int(ray.cluster_resources()['CPU']), int(ray.available_resources()['CPU']))"
+    )
+    environment = without_foreign(os.environ) | head_environment(found)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert f"CPUS {found.num_cpus} {found.num_cpus}" in done.stdout  # the front reserves none
+
+
+def test_a_killed_head_is_cleared_away_and_its_endpoints_come_back(neighbour: ProcessRef, head: Head, url: str) -> None:
+    beside = members(neighbour)
+    before = ensure_head(print)
+    os.kill(before.leader.pid, signal.SIGKILL)
+    assert before.leader.wait(10)
+    started = time.monotonic()
+    assert find_head() is None
+    assert time.monotonic() - started < 1.0
+    assert [record["state"] for record in deployments() if record["name"] == NAME] == ["stopped"]
+    told: list[str] = []
+    with ThreadPoolExecutor(2) as callers:  # two commands at the same moment
+        first, second = callers.map(lambda _: ensure_head(told.append), range(2))
+    assert first == second
+    assert first.leader != before.leader
+    assert members(before.leader) == set()
+    assert "clearing away what a Ray head left that was killed" in told
+    assert any(line.startswith("bringing back") for line in told)
+    assert wait_until_ready(first) == url
+    assert neighbour.alive()
+    assert beside - members(neighbour) == set()
+
+
+def test_a_stopped_head_leaves_nothing_and_moves_its_endpoints_only_if_their_port_is_taken(
+    neighbour: ProcessRef, head: Head, url: str
+) -> None:
+    before = ensure_head(print)
+    started = time.monotonic()
+    assert stop_head()
+    print(f"stopped in {time.monotonic() - started:.1f} s")
+    assert members(before.leader) == set()
+    assert not stop_head()
+    assert neighbour.alive()
+    told: list[str] = []
+    with socket.socket() as stranger:
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        stranger.bind(("127.0.0.1", before.serve_port))
+        stranger.listen()
+        after = ensure_head(told.append)
+    assert after.serve_port != before.serve_port
+    assert any(f"port {before.serve_port} is taken by another program" in line for line in told)
+    assert wait_until_ready(after) == f"http://127.0.0.1:{after.serve_port}/{NAME}"
+    assert neighbour.alive()
