@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from headrace.base.errors import DataInvalid, MissingExtra, Unavailable
 from headrace import data as headrace_data
+from headrace.base.errors import DataInvalid, MissingExtra, Unavailable
 from headrace.data import builtin, fingerprint_source
 from headrace.data.source import Source, explained, read_uri
 

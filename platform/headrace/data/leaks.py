@@ -117,7 +117,8 @@ def _suspects(records: Records) -> Records:
     order = np.argsort(records["high"])
     high = records["high"][order]
     same = high[1:] == high[:-1]
-    return records[order[np.concatenate([[False], same]) | np.concatenate([same, [False]])]]
+    suspects: Records = records[order[np.concatenate([[False], same]) | np.concatenate([same, [False]])]]
+    return suspects
 
 
 def _pairs(records: Records, first: npt.NDArray[np.intp], later: npt.NDArray[np.intp]) -> list[tuple[Place, Place]]:
