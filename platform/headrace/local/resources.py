@@ -94,8 +94,8 @@ def check_demand(train: Mapping[str, Any], there: Capacity) -> Demand:
     ):
         if demand.least * each > available + 1e-9:
             raise NotEnoughResources(
-                f"{demand.least} workers with {each:g} {name} each need {demand.least * each:g} {name}s, "
-                f"and there are {available:g}",
+                f"training needs {demand.least * each:g} {name}s ({demand.least} x {each:g}), "
+                f"and there {'is' if available == 1 else 'are'} {available:g}",
                 action=_advice(name, each, available),
             )
     return demand

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -128,6 +129,13 @@ class TrainStep:
         self.split_fingerprint = split_fingerprint
         self.champion_reference = champion
         self.key = train_key(part, split_fingerprint, code_versions())
+        self.parts: dict[str, float] = {}  # seconds by what they were spent on
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.parts[name] = round(time.monotonic() - began, 3)
 
     def run(self) -> Outcome:
         """The step's body."""
@@ -136,17 +144,17 @@ class TrainStep:
         missing = self._unmeasured(known, champion)
         if known is not None and not missing:
             known = self._tracked(known)
-            return Outcome(self._values(known, champion, {}), "cached", "this was trained before")
+            return Outcome(self._values(known, champion), "cached", "this was trained before")
         champion_uris = [uri for uri in missing if known is None or uri != known["package_uri"]]
         if known is None:
-            known, errors, seconds = self._train(champion_uris)
+            known, errors = self._train(champion_uris)
         else:
             self.step.message("this was trained before; only the test split is measured")
-            errors, seconds = self._evaluate(known, champion_uris)
+            errors = self._call(champion_uris, train_needed=False, package_uri=known["package_uri"]).evaluation_errors
             known = self._tracked(known)
         if champion is not None and champion["package_uri"] in errors:
             champion["error"] = errors[champion["package_uri"]]
-        return Outcome(self._values(known, champion, seconds))
+        return Outcome(self._values(known, champion))
 
     # what is there
 
@@ -169,8 +177,9 @@ class TrainStep:
 
     # what is missing
 
-    def _train(self, champions: Sequence[str]) -> tuple[dict[str, Any], Mapping[str, str], Mapping[str, float]]:
-        run = self.tools.open_run(self.step, self.split_fingerprint)
+    def _train(self, champions: Sequence[str]) -> tuple[dict[str, Any], Mapping[str, str]]:
+        with self._timed("open_mlflow_run"):
+            run = self.tools.open_run(self.step, self.split_fingerprint)
         write_note(self.step.store, self.step.run_id, "mlflow", run.to_record())
         try:
             result = self._call(champions, train_needed=True, run=run)
@@ -184,18 +193,13 @@ class TrainStep:
                 "model_id": None,
             }
             self.step.remember(self.key, known)
-            known = self._log_model(run, known)
+            with self._timed("log_model"):
+                known = self._log_model(run, known)
         except BaseException as error:
             with suppress(HeadraceError):
                 run.finish("KILLED" if isinstance(error, (KeyboardInterrupt, Cancelled)) else "FAILED")
             raise
-        return known, result.evaluation_errors, result.seconds
-
-    def _evaluate(
-        self, known: Mapping[str, Any], champions: Sequence[str]
-    ) -> tuple[Mapping[str, str], Mapping[str, float]]:
-        result = self._call(champions, train_needed=False, package_uri=known["package_uri"])
-        return result.evaluation_errors, result.seconds
+        return known, result.evaluation_errors
 
     def _call(
         self,
@@ -209,9 +213,11 @@ class TrainStep:
         mlflow: dict[str, Any] = {}
         if run is not None:
             mlflow = {"tracking_uri": run.to_record()["tracking_uri"], "mlflow_run_id": run.mlflow_run_id}
+        began = time.monotonic()
         with self.tools.workers(step, self.part["train"]) as (connection, demand):
+            self.parts["head_and_turn"] = round(time.monotonic() - began, 3)
             step.check()
-            return self.tools.train(
+            result = self.tools.train(
                 training_request(
                     step,
                     self.part,
@@ -224,6 +230,8 @@ class TrainStep:
                 ),
                 connection=connection,
             )
+        self.parts.update(result.seconds)
+        return result
 
     # MLflow
 
@@ -259,9 +267,7 @@ class TrainStep:
             )
         return evaluation
 
-    def _values(
-        self, known: Mapping[str, Any], champion: Mapping[str, Any] | None, seconds: Mapping[str, float]
-    ) -> dict[str, Any]:
+    def _values(self, known: Mapping[str, Any], champion: Mapping[str, Any] | None) -> dict[str, Any]:
         sha256 = known["package_sha256"]
         evaluation = self._required_evaluation(sha256)
         return {
@@ -272,7 +278,7 @@ class TrainStep:
             "samples": evaluation.get("samples"),
             "evaluation_uri": evaluation_uri(self.step.store.uri, sha256, self.split_fingerprint),
             "champion": champion,
-            "parts": dict(seconds),
+            "parts": self.parts,
         }
 
 
