@@ -271,7 +271,7 @@ def test_models_that_exist_are_only_measured_and_one_that_cannot_be_is_named(
     shutil.rmtree(evaluations)
     gone = runs.store.uri("packages", "0" * 64)
     again = replace(runs.request(workers=(1, 2)), train_needed=False, package_uri=result.package_uri, evaluate=(gone,))
-    second = run_training(again, connection=runs.connection)
+    second = run_training(again, connection=replace(runs.connection, single_machine=False))  # so with Ray's elasticity
     assert second.evaluations[result.package_sha256]["samples"] == measured["samples"]
     assert second.evaluations[result.package_sha256]["metrics"] == pytest.approx(measured["metrics"])
     assert "no package" in second.evaluation_errors[gone]

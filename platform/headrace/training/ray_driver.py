@@ -15,13 +15,14 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headrace.base import events
 from headrace.base.errors import HeadraceError, NotEnoughResources, RunFailed, Unavailable
 from headrace.base.jsonfile import read_json, write_json
-from headrace.training.failures import WorkerFailure
+from headrace.training.failures import WorkerFailure, failure_of
 from headrace.training.request import Connection, TrainingRequest
 
 if TYPE_CHECKING:
@@ -48,13 +49,19 @@ def main(scratch: Path) -> None:
         outcome = {"error": failure.record, "trace": failure.trace}
     except HeadraceError as error:
         outcome = {"error": error.to_record(), "trace": ""}
-    except BaseException as error:  # whatever Ray raises, as the caller's words
-        trace = traceback.format_exc()
+    except Exception as error:
+        outcome = {"error": _lost_or_broken(error), "trace": traceback.format_exc()}
+    write_json(scratch / OUTCOME, outcome)
+
+
+def _lost_or_broken(error: Exception) -> dict[str, Any]:
+    """ERROR as a record: Ray's own errors mean that the head is in trouble, others that we are."""
+    if type(error).__module__.startswith("ray.") or isinstance(error, ConnectionError):
         lost = Unavailable(
             f"training lost its Ray head: {type(error).__name__}: {error}", action="resume the run", code="ray-lost"
         )
-        outcome = {"error": lost.to_record(), "trace": trace}
-    write_json(scratch / OUTCOME, outcome)
+        return lost.to_record()
+    return failure_of(error).record
 
 
 def _die_with(parent: int) -> None:
@@ -68,32 +75,33 @@ def _die_with(parent: int) -> None:
 def _train(request: TrainingRequest, connection: Connection, scratch: Path) -> dict[str, Any]:
     seconds: dict[str, float] = {}
     started = time.time()
+    events.emit("progress", step="train", phase="starting workers")
     import ray
-    import ray.train
 
     from headrace.store import Store
     from headrace.training.checkpoint_folder import remove_uncommitted
 
-    seconds["import_ray"] = time.time() - started
+    ray.init(address=connection.address, namespace="headrace", log_to_driver=True)
+    workers = _workers(request, connection, ray.cluster_resources())
+    seconds["connect"] = time.time() - started
     store = Store(request.store_url)
     store.check_attempt(request.run_id, request.attempt)
     remove_uncommitted(store, request.checkpoints_uri)
-    connecting = time.time()
-    ray.init(address=connection.address, namespace="headrace", log_to_driver=True)
-    _require_resources(request, ray.cluster_resources())
-    seconds["connect"] = time.time() - connecting
-    events.emit("progress", step="train", phase="starting workers")
-    fitting = time.time()
-    outcome = _fit(request, store, scratch)
-    seconds["start_workers"] = outcome.pop("entered") - fitting
+    connected = time.time()
+    outcome = _fit(lambda: _trainer(request, workers, store, scratch), request)
+    seconds["start_workers"] = outcome.pop("entered") - connected
     seconds.update(outcome["seconds"])
     seconds["stop_workers"] = time.time() - outcome.pop("left")
     outcome["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
     return outcome
 
 
-def _require_resources(request: TrainingRequest, there: dict[str, float]) -> None:
-    least = request.workers[0]
+Workers = int | tuple[int, int]  # a fixed number, or as few and as many as Ray Train may make of them
+
+
+def _workers(request: TrainingRequest, connection: Connection, there: dict[str, float]) -> Workers:
+    """How many workers to start: on one machine as many as fit, on a cluster whatever Ray Train finds room for."""
+    least, most = request.workers
     for name, each in (("CPU", request.cpus_per_worker), ("GPU", request.gpus_per_worker)):
         if least * each > there.get(name, 0):
             raise NotEnoughResources(
@@ -101,16 +109,19 @@ def _require_resources(request: TrainingRequest, there: dict[str, float]) -> Non
                 f"the Ray head has {there.get(name, 0):g}",
                 action="lower train.workers or train.resources, or train on a larger machine",
             )
+        if connection.single_machine and each:
+            most = min(most, int(there.get(name, 0) // each))
+    return most if connection.single_machine or least == most else (least, most)
 
 
-def _fit(request: TrainingRequest, store: Store, scratch: Path) -> dict[str, Any]:
+def _fit(make_trainer: Callable[[], Any], request: TrainingRequest) -> dict[str, Any]:
     from ray.exceptions import RayActorError
     from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError
 
     tries = 0
     while True:
         try:
-            result = _trainer(request, store, scratch).fit()
+            result = make_trainer().fit()
             value = result.return_value
             if not isinstance(value, dict):
                 raise RunFailed("training ended without a result", action="look into the log")
@@ -126,25 +137,25 @@ def _fit(request: TrainingRequest, store: Store, scratch: Path) -> dict[str, Any
             events.emit("message", step="train", text="Ray Train's controller died; training starts again")
 
 
-def _trainer(request: TrainingRequest, store: Store, scratch: Path) -> Any:
+def _trainer(request: TrainingRequest, workers: Workers, store: Store, scratch: Path) -> Any:
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 
     from headrace.training.backend import MeetingBackendConfig
     from headrace.training.callbacks import RunCallback
-    from headrace.training.trainer import QuickTrainer
+    from headrace.training.trainer import ElasticTrainer, FixedTrainer
     from headrace.training.worker import train_worker
 
     parent, _, name = request.checkpoints_uri.rstrip("/").rpartition("/")
-    least, most = request.workers
     resources: dict[str, float] = {"CPU": request.cpus_per_worker}
     if request.gpus_per_worker:
         resources["GPU"] = request.gpus_per_worker
-    return QuickTrainer(
+    trainer = FixedTrainer if isinstance(workers, int) else ElasticTrainer
+    return trainer(
         train_worker,
         train_loop_config={"request": request.to_record()},
         backend_config=MeetingBackendConfig(scratch=str(scratch)),
         scaling_config=ScalingConfig(
-            num_workers=most if least == most else (least, most),
+            num_workers=workers,
             use_gpu=request.gpus_per_worker > 0,
             resources_per_worker=resources,
         ),
