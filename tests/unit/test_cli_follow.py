@@ -16,7 +16,7 @@ from rich.spinner import Spinner
 from headrace.cli.follow import follow
 from headrace.cli.live import render
 from headrace.cli.output import Output
-from headrace.cli.progress import RunView
+from headrace.cli.progress import RunView, chief
 from headrace.cli.run_report import render_end, render_status, run_row
 
 EVENTS: list[dict[str, Any]] = [
@@ -97,6 +97,28 @@ def test_a_new_attempt_begins_anew() -> None:
     view = view_after(len(EVENTS))
     assert view.take({"type": "attempt", "attempt": "2.1"}) == "attempt 2.1"
     assert {step.state for step in view.steps.values()} == {"pending"}
+
+
+def test_a_word_of_no_step_makes_no_step() -> None:
+    view = view_after(3)
+    assert view.take({"type": "message", "text": "starting the Ray head"}) == "starting the Ray head"
+    assert "starting the Ray head" in drawn(view)
+    assert list(view.steps) == ["split", "train", "register", "deploy"]
+    view.take(EVENTS[3])
+    assert "starting the Ray head" not in drawn(view)
+
+
+def test_only_the_chief_metrics_of_an_epoch_are_shown() -> None:
+    every = {
+        "train.loss": 1.0,
+        "train.learning_rate": 0.1,
+        "validation.loss": 2.0,
+        "validation.a.accuracy": 0.5,
+        "validation.a.f1": 0.4,
+        "validation.b.rmse": 3.0,
+    }
+    assert list(chief(every)) == ["train.loss", "validation.loss", "validation.a.accuracy", "validation.b.rmse"]
+    assert chief({"odd": 1.0}) == {"odd": 1.0}
 
 
 def drawn(view: RunView) -> str:

@@ -40,7 +40,7 @@ def test_a_plan_is_told_step_by_step_with_what_changes() -> None:
         "register  run     no version yet",
         "deploy    run     does not answer yet",
         "",
-        "data      /pics (image-folder): 1,500 samples, 2.0 KiB",
+        "data      /pics (image-folder): 2.0 KiB, 1,500 samples",
         "model     resnet8(width=8)",
         "workers   1 to 2 asked, 1 CPUs and 0 GPUs each; 2 CPUs and 0 GPUs are there, enough for 2",
         "alias     champion of digits: version 3 -> a new version",

@@ -66,7 +66,7 @@ def test_infinities_are_numbers() -> None:
         ("a: !!int x\n", "a", "the tag"),
         ("[1]: 2\n", "the file", "a key that is no text (line 1)"),
         ("<<: 3\n", "the file", "`<<` with something that has no keys"),
-        ("[" * 3000, "the file", "nesting too deep"),
+        ("[" * 1200, "the file", "nesting too deep"),
     ],
 )
 def test_mistakes_of_yaml_are_told_with_their_place(text: str, where: str, given_text: str) -> None:

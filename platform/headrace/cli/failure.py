@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 from headrace.base.errors import HeadraceError, MissingExtra
-from headrace.cli.output import RUN_RECORD, Output
+from headrace.cli.output import Output, run_record
 
 LOG_LARGEST_BYTES = 1_000_000
 
@@ -100,7 +100,7 @@ def fail(error: BaseException, *, command: str, arguments: list[str], output: Ou
     log = None if known.code in UNLOGGED else write_log(error, arguments)
     record = error_record(known, log)
     if output.as_json and not output.reported:
-        output.write_json({**RUN_RECORD, **record} if command in FULL_RECORD else record)
+        output.write_json(run_record(record) if command in FULL_RECORD else record)
     for line in lines(record):
         output.tell(line)
     if debug:

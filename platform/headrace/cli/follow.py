@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from headrace.cli.output import Output
+from headrace.cli.output import Output, run_record
 from headrace.cli.progress import RunView
 from headrace.cli.run_report import render_end
 
@@ -70,7 +70,7 @@ def follow(run: LocalRun, output: Output) -> int:
             output.tell(f"left alone; `headrace status {run.run_id}` shows how it ended")
             return 130
     record = run.status()
-    output.report(record, lambda: render_end(record))
+    output.report(run_record(record), lambda: render_end(record))
     tell_failure(record)
     code = run.exit_code()
     return 1 if code is None else code

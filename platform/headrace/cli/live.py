@@ -56,7 +56,8 @@ def render(view: RunView, title: str, now: float, spinner: Spinner) -> Renderabl
             mark = Text(sign, style=style)
         style = "dim" if step.state in {"pending", "skipped"} else ""
         grid.add_row(mark, Text(step.name, style=style), seconds(step.elapsed(now)), _detail(view, step))
-    parts: list[RenderableType] = [Text(title, style="bold"), grid]
+    note = Text(f"  {view.note}", style="dim")
+    parts: list[RenderableType] = [Text(title, style="bold").append_text(note), grid]
     if view.metrics:
         values = "  ".join(f"{name} {number(value)}" for name, value in view.metrics.items())
         parts.append(Text(f"   epoch {view.metrics_epoch}  {values}", style="dim", overflow="ellipsis", no_wrap=True))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
 import typer
@@ -28,6 +28,11 @@ RUN_RECORD: dict[str, Any] = {
     "error": None,
     "findings": None,
 }
+
+
+def run_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's RECORD with its keys in the order of the contract."""
+    return {**RUN_RECORD, **record}
 
 
 class Output:

@@ -38,9 +38,9 @@ def _known(value: object) -> str:
 def _data(data: Mapping[str, Any]) -> str:
     if data["samples"] is None and data["bytes"] is None:
         return f"{data['source']} ({data['format']}): {_unknown()}"
-    samples = "unknown samples" if data["samples"] is None else f"{data['samples']:,} samples"
-    held = "" if data["bytes"] is None else f", {size(data['bytes'])}"
-    return f"{data['source']} ({data['format']}): {samples}{held}"
+    held = [] if data["bytes"] is None else [size(data["bytes"])]
+    held.append(f"samples {_unknown()}" if data["samples"] is None else f"{data['samples']:,} samples")
+    return f"{data['source']} ({data['format']}): {', '.join(held)}"
 
 
 def _model(model: Mapping[str, Any]) -> str:

@@ -41,6 +41,7 @@ class RunView:
     phase: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
     metrics_epoch: int | None = None
+    note: str = ""  # the last word of no step in particular
 
     def take(self, event: Mapping[str, Any]) -> str | None:
         """Take in one event; the line that a pipe gets for it, if any."""
@@ -63,6 +64,7 @@ class RunView:
         step = self._step(event)
         step.state, step.waiting = str(event.get("state")), False
         step.text = str(event.get("why") or "")
+        self.note = ""
         if step.state == "running":
             step.started = float(event.get("time") or 0.0)
             return f"{step.name}: running"
@@ -70,15 +72,17 @@ class RunView:
         step.seconds = None if took is None else float(took)
         return "  ".join(part for part in (f"{step.name}: {step.state}", seconds(step.seconds), step.text) if part)
 
-    def _take_message(self, event: Mapping[str, Any]) -> str:
+    def _take_message(self, event: Mapping[str, Any], *, waiting: bool = False) -> str:
+        text = str(event.get("text") or "")
+        if not event.get("step"):
+            self.note = text
+            return text
         step = self._step(event)
-        step.text, step.waiting = str(event.get("text") or ""), False
-        return f"{step.name}: {step.text}" if step.name else step.text
+        step.text, step.waiting = text, waiting
+        return f"{step.name}: {text}"
 
     def _take_waiting(self, event: Mapping[str, Any]) -> str:
-        line = self._take_message(event)
-        self._step(event).waiting = True
-        return line
+        return self._take_message(event, waiting=True)
 
     def _take_progress(self, event: Mapping[str, Any]) -> str | None:
         phase, before = str(event.get("phase") or ""), self.phase
@@ -95,8 +99,17 @@ class RunView:
         return None
 
     def _take_metrics(self, event: Mapping[str, Any]) -> str:
-        self.metrics = {name: float(value) for name, value in (event.get("metrics") or {}).items()}
+        self.metrics = chief({name: float(value) for name, value in (event.get("metrics") or {}).items()})
         self.metrics_epoch = event.get("epoch")
         values = "  ".join(f"{name} {number(value)}" for name, value in self.metrics.items())
         of = f"/{self.epochs}" if self.epochs else ""
         return f"{self._step(event).name}: epoch {self.metrics_epoch}{of}  {values}"
+
+
+def chief(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The few METRICS of an epoch that fit into a line: both losses, and validation's first of each task."""
+    losses = [name for name in ("train.loss", "validation.loss") if name in metrics]
+    others = [name for name in metrics if name.startswith("validation.") and name not in losses]
+    firsts = {name.rpartition(".")[0]: name for name in reversed(others)}
+    shown = [*losses, *(name for name in others if name in firsts.values())] or list(metrics)
+    return {name: metrics[name] for name in shown}

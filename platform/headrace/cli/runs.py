@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headrace.cli.options import Detach, Json, On, Run, Set, Spec
-from headrace.cli.output import Output, begin
+from headrace.cli.output import Output, begin, run_record
 
 if TYPE_CHECKING:
     from headrace.local.runs import LocalRun
@@ -54,7 +54,7 @@ def status(context: typer.Context, run: Run, as_json: Json = False) -> None:
 
     output = begin(context, as_json)
     record = LocalRun(run).status()
-    output.report(record, lambda: render_status(record))
+    output.report(run_record(record), lambda: render_status(record))
     tell_failure(record)
 
 
@@ -88,7 +88,7 @@ def cancel(context: typer.Context, run: Run, as_json: Json = False) -> None:
     output = begin(context, as_json)
     record = LocalRun(run).cancel()
     resumable = f"\nnext  headrace resume {run}" if record["state"] == "cancelled" else ""
-    output.report(record, lambda: render_end(record) + resumable)
+    output.report(run_record(record), lambda: render_end(record) + resumable)
 
 
 def resume(context: typer.Context, run: Run, detach: Detach = False, as_json: Json = False) -> None:
@@ -109,7 +109,7 @@ def runs(context: typer.Context, as_json: Json = False) -> None:
 
     output = begin(context, as_json)
     found = [(run.status(), run.request["created"], run.request["name"]) for run in list_runs()]
-    records = [{**record, "created": created, "name": name} for record, created, name in found]
+    records = [{**run_record(record), "created": created, "name": name} for record, created, name in found]
     header = ("run", "state", "created (UTC)", "metric", "model", "endpoint")
     output.report(
         {"runs": records},
@@ -128,4 +128,4 @@ def _go_on(output: Output, run: LocalRun, *, detach: bool) -> None:
     if not detach:
         raise typer.Exit(follow(run, output))
     record = run.status()
-    output.report(record, lambda: f"{render_end(record)}\nnext  headrace status {run.run_id}")
+    output.report(run_record(record), lambda: f"{render_end(record)}\nnext  headrace status {run.run_id}")

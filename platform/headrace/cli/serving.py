@@ -98,7 +98,7 @@ def predict(
         typer.Argument(metavar="NAME|MODEL@ALIAS", help="An endpoint (name or URL); with --input a registered model."),
     ],
     files: Annotated[
-        list[str] | None, typer.Argument(metavar="[FILE]...", help="Pictures, CSV or JSON files to send.")
+        list[str] | None, typer.Argument(metavar="FILE", help="Pictures, CSV or JSON files to send.")
     ] = None,
     input_path: Annotated[
         str | None, typer.Option("--input", metavar="PATH", help="A folder or table to predict without an endpoint.")

@@ -79,7 +79,7 @@ def split(context: typer.Context, spec: Spec, set_: Set = None, as_json: Json = 
 def models(
     context: typer.Context,
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="Show this model's arguments and a spec for it.")
+        str | None, typer.Argument(metavar="NAME", help="Show this model's arguments and a spec for it.")
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -144,4 +144,4 @@ def _judge(
     champion = champion_metrics.get(check.metric)
     if champion is None:
         return entry(False, f"the champion's evaluation has no metric {check.metric!r}")
-    return entry(check.holds(value, champion), f"champion: {_number(champion)}")
+    return entry(check.holds(value, champion), f"champion: {champion:.6g}")
