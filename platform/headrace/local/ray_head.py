@@ -37,6 +37,7 @@ from headrace.local.ray_environment import (
 __all__ = ["Head", "ensure_head", "find_head", "head_environment", "stop_head"]
 
 Tell = Callable[[str], None]
+_started: list[subprocess.Popen[bytes]] = []  # kept for as long as this process lives, so that they are reaped
 
 # Bytes. A socket's path has 107, of which HAProxy's lie 73 below it (a node's id of 56) and Ray's 68 below `r` in it.
 LONGEST_RUNTIME_FOLDER = 34
@@ -286,6 +287,7 @@ def _launch(plan: HeadPlan) -> Head:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    _started.append(process)
     leader = ProcessRef.of(process.pid)
     if leader is None:
         raise Unavailable("the Ray head ended at once", action="look into its log", log=str(log_path))
