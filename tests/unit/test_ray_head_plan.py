@@ -113,6 +113,20 @@ def test_the_heads_environment_keeps_it_on_loopback_and_private() -> None:
     assert connection_environment(PLAN.token_path).items() <= environment.items()
 
 
+def test_the_head_inherits_nothing_of_the_run_that_starts_it(tmp_path: Path) -> None:
+    given = {
+        "HEADRACE_EVENTS": "/h/runs/a/events.jsonl",
+        "HEADRACE_SERVE_MAX_REQUESTS": "9",
+        "TMPDIR": str(tmp_path / "runs" / "a" / "tmp"),
+        "HEADRACE_HOME": "relative",
+    }
+    environment = head_process_environment(PLAN, given)
+    assert "HEADRACE_EVENTS" not in environment
+    assert "TMPDIR" not in environment
+    assert environment["HEADRACE_SERVE_MAX_REQUESTS"] == "9"
+    assert environment["HEADRACE_HOME"] == str(tmp_path)
+
+
 def test_every_port_and_file_of_the_head_is_its_own() -> None:
     environment = head_process_environment(PLAN, {})
     numbers = [int(value) for name, value in environment.items() if name.endswith("_PORT")]

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from headrace.base.home import home
 from headrace.local import haproxy
 from headrace.local.ports import PortBlock
 
@@ -54,7 +55,8 @@ def connection_environment(token_path: Path) -> dict[str, str]:
 
 def head_process_environment(plan: HeadPlan, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The environment of the head's processes, and so of every worker and replica."""
-    return without_foreign(environment) | connection_environment(plan.token_path) | _ray(plan) | _serve(plan)
+    own = {"HEADRACE_HOME": str(home())}  # absolute: the head has a working directory of its own
+    return without_foreign(environment) | own | connection_environment(plan.token_path) | _ray(plan) | _serve(plan)
 
 
 def _ray(plan: HeadPlan) -> dict[str, str]:
