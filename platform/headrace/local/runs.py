@@ -32,6 +32,8 @@ from headrace.store import Store
 RUNNER = "headrace_pipelines.runner"
 START_SECONDS = 30.0  # for a runner to write its name; until then a run counts as queued
 POLL_SECONDS = 0.05  # between looks at the events: what a follower lags behind
+_started: list[subprocess.Popen[bytes]] = []  # kept, as Python complains of a child that nobody waits for
+
 GIT_SECONDS = 5.0  # a folder on a slow disk must not hold up a run for the sake of a tag
 
 
@@ -103,6 +105,7 @@ def start_runner(run_id: str) -> ProcessRef:
             start_new_session=True,
             env=environment,
         )
+    _started.append(process)
     runner = ProcessRef.of(process.pid)
     if runner is None:
         raise RunFailed(
