@@ -1,9 +1,9 @@
 """How the rest of this package calls MLflow: by name, with plain JSON values.
 
 Four processes of a run need MLflow for a few milliseconds each, and each would pay 4 s of a core to import it and open
-the store (docs/adr). So on this machine's own store the calls go to one resident process, `headrace.tracking.service`,
-over a socket in its folder: private (0700), JSON, no port. It is started by whoever needs it first and leaves by itself
-when nobody has called for half an hour. Elsewhere (a server, another database), or if it cannot be started, the very
+the store. So on this machine's own store the calls go to one resident process, `headrace.tracking.service`, over a
+socket in its folder: private (0700), JSON, no port. It is started by whoever needs it first and leaves by itself when
+nobody has called for a quarter of an hour. Elsewhere (a server, another database), or if it cannot be started, the very
 same functions run in the calling process.
 """
 

@@ -14,6 +14,7 @@ from headrace.tracking.registry import CHECKS_TAG, GATE_TAG, PACKAGE_SHA256_TAG,
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+VERSIONS_TAG = "mlflow.modelVersions"
 READY_SECONDS = 30  # until a version that was made is ready; at once unless a server copies files
 
 
@@ -91,6 +92,8 @@ def register_version(
             model_id=model_id,
             await_creation_for=READY_SECONDS,
         )
+        if model_id is not None:
+            _name_version(mlflow, model_id, name, str(made.version))
         return _record(made, _aliases(mlflow, name))
 
 
@@ -109,6 +112,14 @@ def remove_alias(mlflow: MlflowClient, _uri: str, *, name: str, alias: str) -> N
     """Take ALIAS away, if it is there."""
     if alias in _aliases(mlflow, name):
         mlflow.delete_registered_model_alias(name, alias)
+
+
+def _name_version(mlflow: MlflowClient, model_id: str, name: str, version: str) -> None:
+    """Name the version on the logged model's page; a server does so itself, the client on a database does not."""
+    named = json.loads(mlflow.get_logged_model(model_id).tags.get(VERSIONS_TAG) or "[]")
+    if not any((item["name"], str(item["version"])) == (name, version) for item in named):
+        listed = [*named, {"name": name, "version": int(version)}]
+        mlflow.set_logged_model_tags(model_id, {VERSIONS_TAG: json.dumps(listed)})
 
 
 def _create_model(mlflow: MlflowClient, name: str) -> None:

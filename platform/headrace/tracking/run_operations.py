@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 RUN_ID_TAG = "headrace.run_id"
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI shows training, not prompts
 
 
 def ping(mlflow: MlflowClient, _uri: str) -> None:
@@ -178,7 +179,7 @@ def _experiment(mlflow: MlflowClient, name: str, uri: str) -> str:
             root = artifact_root(uri)
             location = None if root is None else f"{root}/{facts.folder_name(name)}"
             try:
-                return str(mlflow.create_experiment(name, artifact_location=location))
+                return str(mlflow.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS))
             except MlflowException as error:
                 found = mlflow.get_experiment_by_name(name)
                 if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:

@@ -26,7 +26,7 @@ from headrace.base.processes import ProcessRef
 from headrace.tracking import calls
 from headrace.tracking.connection import client, own_folder, own_uri
 
-IDLE_SECONDS = 1800.0  # without a call, after which the process leaves
+IDLE_SECONDS = 900.0  # without a call, after which the process leaves
 
 
 class _Handler(socketserver.StreamRequestHandler):

@@ -37,7 +37,7 @@ from headrace.tracking.connection import (
 )
 
 FIRST_PORT = 5000  # MLflow's own; what people expect
-START_SECONDS = 90.0  # until it answers: it imports MLflow twice
+START_SECONDS = 180.0  # until it answers: it imports MLflow twice
 OK = 200
 
 
@@ -45,8 +45,13 @@ OK = 200
 class Ui:
     """A server that answers."""
 
-    url: str
+    address: str
     process: ProcessRef | None  # None: not ours, MLFLOW_TRACKING_URI names it
+
+    @property
+    def url(self) -> str:
+        """The page to open: without the query MLflow shows its pages for prompts and agents."""
+        return f"{self.address.rstrip('/')}/#/experiments?workflowType=machine_learning"
 
 
 def start(tell: Callable[[str], None] = lambda _: None) -> Ui:
