@@ -112,6 +112,16 @@ def test_wrong_usage_ends_with_2_and_says_what_to_do(shell: Shell, words: list[s
     assert shell.out == ""
 
 
+def test_more_workers_than_there_are_cores_is_refused_before_a_run_is_made(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "good.yaml").write_text(GOOD)
+    many = ("--set", "train.workers=100000", "--set", "train.batch_size=100000")
+    assert shell("run", "good.yaml", *many, "--json") == 2
+    assert shell.json()["error"]["code"] == "not-enough-resources"
+    assert "100000" in shell.err
+    assert shell("runs", "--json") == 0
+    assert shell.json()["runs"] == []
+
+
 def test_wrong_usage_is_json_where_json_was_asked_for(shell: Shell) -> None:
     assert shell("status", "--json") == 2
     assert shell.json()["error"]["code"] == "usage"

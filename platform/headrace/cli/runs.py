@@ -35,12 +35,15 @@ def run(
 
     Shows how it goes. Ctrl-C cancels the run, which can be resumed; a killed `headrace run` leaves the run going.
     """
+    from headrace.local.ray_head import find_head
+    from headrace.local.resources import check_resources
     from headrace.local.runs import LocalRun, create_run, start_runner
     from headrace.spec import load_spec
     from headrace.spec.targets import require_target
 
     output = begin(context, as_json)
     loaded = load_spec(spec, set_ or (), target=require_target(on))
+    check_resources(loaded.to_record(), find_head())  # at once, before a runner has imported anything
     run_id = create_run(loaded, no_cache=no_cache, spec_file=spec)
     start_runner(run_id)
     _go_on(output, LocalRun(run_id), detach=detach)
