@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import Any
@@ -69,7 +70,7 @@ def test_what_the_base_install_can_do_imports_nothing_heavy(tmp_path: Any) -> No
     spec = tmp_path / "spec.yaml"
     spec.write_text('{name: x, task: image-classification, data: {source: "builtin:digits"}, model: resnet8}')
     words = ["--help", f"plan {spec}", "models", "models resnet8", "schema", "run --help"]
-    done = subprocess.run(
-        [sys.executable, "-c", LAZY.format(heavy=HEAVY), *words], capture_output=True, text=True, check=False
-    )
+    environment = {**os.environ, "HEADRACE_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-c", LAZY.format(heavy=HEAVY), *words]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "[0, 0, 0, 0, 0, 0] []", done.stderr
