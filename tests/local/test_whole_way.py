@@ -117,7 +117,7 @@ def test_too_many_bad_files_end_the_run_with_each_named(headrace_home: Path, sha
     for name in ("one.png", "two.png", "three.jpg"):
         (folder / "cross" / name).write_bytes(b"this is no picture")
     headrace("init", "bad", cwd=tmp_path)
-    result = headrace("run", "bad.yaml", "--json", cwd=tmp_path, code=2)
+    result = headrace("run", "bad.yaml", "--json", "--set", "data.max_corrupt=0.01", cwd=tmp_path, code=2)
     assert result["state"] == "failed"
     named = json.dumps(result["findings"])
     assert all(name in named for name in ("one.png", "two.png", "three.jpg", "truncated.png"))
