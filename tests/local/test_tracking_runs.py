@@ -251,6 +251,24 @@ def test_the_gate_is_tagged_anew_and_the_alias_moves() -> None:
     assert registry.resolve("moving@champion") is None
 
 
+def test_a_package_whose_mlflow_run_and_model_were_thrown_away_is_registered_all_the_same() -> None:
+    for sha256, model in (("c1" * 32, {"model_id": "m-" + "0" * 32}), ("c2" * 32, {"mlflow_run_id": "0" * 32})):
+        version = registry.register("orphan", package_uri="/p", package_sha256=sha256, **model)
+        assert (version.package_uri, version.model_uri) == ("/p", "/p")
+
+
+def test_a_store_that_is_not_ours_is_created_but_nothing_is_left_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = python(
+        "from headrace.tracking import TrackedRun\n"
+        f"run = TrackedRun.open('theirs-aaaaaaaa', 'theirs', uri='sqlite:///{tmp_path}/theirs.db'); run.finish()"
+    )
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert [path.name for path in tmp_path.iterdir()] == ["theirs.db"]
+
+
 def test_what_is_not_registered_is_none() -> None:
     assert registry.resolve("nobody") is None
     assert registry.resolve("nobody@champion") is None

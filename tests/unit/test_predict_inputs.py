@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from headrace.base.errors import DataInvalid, InvalidInput
+from headrace.serving import v2_client
 from headrace.steps import predict
 from headrace.steps.predict_inputs import PIECE_ROWS, Answered, Piece, Row, answered, pieces_of
 from headrace_models.tasks.base import Arrays, BadInput, Signature, TensorSpec
@@ -185,3 +187,55 @@ def test_a_batch_that_fails_leaves_the_file_that_was_there(tmp_path: Path) -> No
 def test_a_batch_is_written_as_parquet_only() -> None:
     with pytest.raises(InvalidInput, match="not a Parquet file"):
         predict.predict_batch("digits@champion", "folder", "out.csv")
+
+
+@dataclass
+class _Endpoint:
+    """Stands in for an endpoint that takes pictures and refuses those that are bad."""
+
+    asked: list[int] = field(default_factory=list)
+
+    def metadata(self, url: str) -> dict[str, predict.Any]:
+        return {"name": "digits", "inputs": [{"name": "image", "datatype": "BYTES", "shape": [-1]}]}
+
+    def infer(self, url: str, inputs: Arrays) -> v2_client.Inference:
+        self.asked.append(len(inputs["image"]))
+        if b"bad" in inputs["image"].tolist():
+            raise InvalidInput("picture 0 is not a picture", action="send one")
+        return v2_client.Inference("digits", "3", {"label": inputs["image"], "score": np.ones(len(inputs["image"]))})
+
+
+@pytest.fixture
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> _Endpoint:
+    found = _Endpoint()
+    monkeypatch.setattr(v2_client, "metadata", found.metadata)
+    monkeypatch.setattr(v2_client, "infer", found.infer)
+    return found
+
+
+def test_an_endpoint_answers_each_file_with_its_version_and_a_bad_one_with_why(
+    tmp_path: Path, endpoint: _Endpoint
+) -> None:
+    files = [tmp_path / name for name in ("one.png", "two.png")]
+    files[0].write_bytes(b"one")
+    files[1].write_bytes(b"bad")
+    assert predict.predict_endpoint("http://127.0.0.1:1/digits", [files[0]], columns=["label"]) == [
+        {"file": str(files[0]), "label": "one", "version": "3"}
+    ]
+    assert predict.predict_endpoint("http://127.0.0.1:1/digits", files)[1] == {
+        "file": str(files[1]),
+        "error": "picture 0 is not a picture",
+    }
+
+
+def test_files_that_are_all_refused_are_an_error_that_names_the_first(tmp_path: Path, endpoint: _Endpoint) -> None:
+    (tmp_path / "bad.png").write_bytes(b"bad")
+    with pytest.raises(InvalidInput, match=r"bad\.png: picture 0 is not a picture"):
+        predict.predict_endpoint("http://127.0.0.1:1/digits", [tmp_path / "bad.png"])
+    with pytest.raises(InvalidInput, match="no file"):
+        predict.predict_endpoint("http://127.0.0.1:1/digits", [])
+
+
+def test_an_endpoints_url_is_taken_with_or_without_its_v2_path() -> None:
+    for url in ("http://h:1/digits", "http://h:1/digits/", "http://h:1/digits/v2/models/digits/infer"):
+        assert predict.endpoint_url(url) == "http://h:1/digits"

@@ -114,8 +114,9 @@ def import_mlflow() -> None:
 def open_store(uri: str) -> None:
     """Make sure that the store at URI can be written.
 
-    A SQLite store is created, and brought to this MLflow's schema, under a lock: MLflow fails when two processes do so
-    at once. A server is asked whether it is there, which takes less than importing MLflow.
+    A SQLite store is created under a lock: MLflow fails when two processes do so at once. This machine's own is brought
+    to this MLflow's schema as well; another's is its owner's to upgrade. A server is asked whether it is there, which
+    takes less than importing MLflow.
 
     Raises:
         Unavailable: a server does not answer.
@@ -133,7 +134,9 @@ def _marker(database: Path) -> Path:
 
 
 def _is_current(database: Path) -> bool:
-    """Whether DATABASE was completed by the MLflow that is installed now."""
+    """Whether DATABASE was completed by the MLflow that is installed now; another's is what it is."""
+    if database != sqlite_path(own_uri()):
+        return database.exists()
     try:
         return database.exists() and _marker(database).read_text(encoding="utf-8") == version("mlflow")
     except (FileNotFoundError, PackageNotFoundError):
@@ -151,7 +154,8 @@ def _create_store(uri: str, database: Path) -> None:
         else:
             _create(database, artifact_root(uri))
     database.chmod(0o600)
-    _marker(database).write_text(mlflow.__version__, encoding="utf-8")
+    if uri == own_uri():
+        _marker(database).write_text(mlflow.__version__, encoding="utf-8")
 
 
 def _upgrade(uri: str) -> None:

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, TypeVar
 
 # MLflow's own limits (mlflow/utils/validation.py); older servers allow 500 characters to a parameter, and nobody reads
@@ -87,7 +88,7 @@ def changed(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, list[st
 
 def finite(metrics: Mapping[str, Any]) -> dict[str, float]:
     """METRICS by keys that MLflow takes, without what is no finite number (a server may refuse it)."""
-    found = {key_of(key): float(value) for key, value in metrics.items() if isinstance(value, int | float)}
+    found = {key_of(key): float(value) for key, value in metrics.items() if isinstance(value, Real)}
     return {key: value for key, value in found.items() if math.isfinite(value)}
 
 
@@ -147,7 +148,7 @@ def datasets(
             continue
         profile: dict[str, Any] = {"num_rows": _rows(count), "split_fingerprint": fingerprint}
         if isinstance(count, Mapping):
-            profile["classes"] = dict(count)
+            profile["classes"] = {str(name): int(n) for name, n in count.items()}
         text = json.dumps(profile, ensure_ascii=False)
         if len(text) > LONGEST_PROFILE:
             text = json.dumps({"num_rows": _rows(count), "split_fingerprint": fingerprint})

@@ -177,9 +177,9 @@ def register(
         package_sha256: its hash; decides whether there is such a version.
         run_id: the Headrace run that trained it.
         mlflow_run_id: its MLflow run.
-        model_uri: the logged model (`models:/m-...`). Left out: the model that `mlflow_run_id` logged of this package,
-            or else the package itself.
-        model_id: the logged model's id.
+        model_uri: the logged model (`models:/m-...`), or
+        model_id: its id. Left out: the model that `mlflow_run_id` logged of this package. One that MLflow does not know
+            (its store was thrown away since) is passed over: the version's source is then the package itself.
         tags: further tags of a new version.
         description: what a new version says of itself.
         check: raises Superseded once a newer attempt owns the run.
@@ -196,8 +196,7 @@ def register(
         package_uri=package_uri,
         package_sha256=_check_sha256(package_sha256),
         mlflow_run_id=mlflow_run_id,
-        model_uri=model_uri,
-        model_id=model_id,
+        model_id=model_id or (model_uri or "").removeprefix("models:/") or None,
         tags={key: str(value) for key, value in {RUN_ID_TAG: run_id, **(tags or {})}.items() if value is not None},
         description=description,
     )

@@ -67,7 +67,6 @@ def register_version(
     package_uri: str,
     package_sha256: str,
     mlflow_run_id: str | None,
-    model_uri: str | None,
     model_id: str | None,
     tags: Mapping[str, str],
     description: str | None,
@@ -79,13 +78,12 @@ def register_version(
             if found["package_uri"] != package_uri:  # the same package in another store: where it is now counts
                 mlflow.set_model_version_tag(name, found["version"], PACKAGE_URI_TAG, package_uri)
             return {**found, "package_uri": package_uri}
-        if model_uri is None and mlflow_run_id is not None:
-            logged = find_logged(mlflow, mlflow_run_id, package_sha256)
-            model_uri, model_id = (None, None) if logged is None else (logged.model_uri, logged.model_id)
+        logged = _logged_model(mlflow, model_id, mlflow_run_id, package_sha256)
+        source, model_id = (package_uri, None) if logged is None else (logged.model_uri, logged.model_id)
         _create_model(mlflow, name)
         made = mlflow.create_model_version(
             name,
-            source=model_uri or package_uri,
+            source=source,
             run_id=mlflow_run_id,
             tags={**tags, PACKAGE_URI_TAG: package_uri, PACKAGE_SHA256_TAG: package_sha256},
             description=description,
@@ -112,6 +110,20 @@ def remove_alias(mlflow: MlflowClient, _uri: str, *, name: str, alias: str) -> N
     """Take ALIAS away, if it is there."""
     if alias in _aliases(mlflow, name):
         mlflow.delete_registered_model_alias(name, alias)
+
+
+def _logged_model(mlflow: MlflowClient, model_id: str | None, mlflow_run_id: str | None, sha256: str) -> Any | None:
+    """The logged model of a package, or None: the training may be of a store whose MLflow was thrown away since."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        if model_id is not None:
+            return mlflow.get_logged_model(model_id)
+        return None if mlflow_run_id is None else find_logged(mlflow, mlflow_run_id, sha256)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
 
 
 def _name_version(mlflow: MlflowClient, model_id: str, name: str, version: str) -> None:
