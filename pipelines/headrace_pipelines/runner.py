@@ -122,6 +122,7 @@ class Runner:
 
     def _finish(self, error: HeadraceError | None, step: str | None) -> int:
         spec = self.request["spec"]
+        self.supervisor.stop_listening()
         self.supervisor.end_children()
         if spec["register"] is not None:
             alias_lock.give_back_alias(spec["register"]["name"], spec["register"]["alias"])

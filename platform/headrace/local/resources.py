@@ -44,6 +44,17 @@ def machine() -> Machine:
     return Machine(available_cpus(), available_gpus())
 
 
+def for_training(capacity: Capacity) -> Machine:
+    """What of CAPACITY no endpoint reserves: what is served stays, so a training never gets that."""
+    from headrace.local.desired_state import read_desired
+
+    cpus, gpus = float(capacity.num_cpus), float(capacity.num_gpus)
+    for endpoint in read_desired().values():
+        cpus -= endpoint.replicas * float(endpoint.resources.get("cpus") or 0)
+        gpus -= endpoint.replicas * float(endpoint.resources.get("gpus") or 0)
+    return Machine(max(0, int(cpus)), max(0, int(gpus)))
+
+
 @dataclass(frozen=True)
 class Demand:
     """What a training asks for: between `least` and `most` workers of a size."""
@@ -82,11 +93,11 @@ def check_resources(record: Mapping[str, Any], capacity: Capacity | None = None)
     Raises:
         NotEnoughResources: its least number of workers needs more CPUs or GPUs than there are.
     """
-    return check_demand(record["train"], machine() if capacity is None else capacity)
+    return check_demand(record["train"], for_training(machine() if capacity is None else capacity))
 
 
 def check_demand(train: Mapping[str, Any], there: Capacity) -> Demand:
-    """The demand of the `train` record, which a head with the capacity THERE can meet. Raises NotEnoughResources."""
+    """The demand of the `train` record, which THERE can be met. Raises NotEnoughResources."""
     demand = demand_of(train, there)
     for name, each, available in (
         ("CPU", demand.cpus_per_worker, there.num_cpus),

@@ -35,6 +35,11 @@ class Supervisor:
         signal.signal(signal.SIGINT, self._on_signal)
         signal.signal(signal.SIGTERM, self._on_signal)
 
+    def stop_listening(self) -> None:
+        """From now on signals change nothing: what is left to do is to say how the run ended."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
     def cancellation(self) -> Cancelled:
         """The error of a run that was told to end."""
         return Cancelled(f"run {self.run_id} was cancelled", action=f"`headrace resume {self.run_id}` goes on with it")
@@ -56,8 +61,7 @@ class Supervisor:
         try:
             yield
         finally:
-            self._ended.set()
-            self._steps_run = False
+            self._ended.set()  # from here on a signal comes too late
             self.end_children()
 
     def _end_steps(self) -> None:

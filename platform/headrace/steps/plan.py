@@ -134,10 +134,10 @@ def _plan_train(planned: Planned, part: Mapping[str, Any], store: Store, registr
 
 def _workers(record: Mapping[str, Any]) -> dict[str, Any]:
     from headrace.local.ray_head import find_head
-    from headrace.local.resources import check_resources, machine
+    from headrace.local.resources import check_demand, for_training, machine
 
-    there = find_head() or machine()
-    demand = check_resources(record, there)
+    there = for_training(find_head() or machine())
+    demand = check_demand(record["train"], there)
     return {
         "asked": {"min": demand.least, "max": demand.most},
         "there": demand.workers_in(there.num_cpus, there.num_gpus),

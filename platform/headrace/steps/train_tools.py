@@ -68,11 +68,12 @@ def local_workers(step: Step, train: Mapping[str, Any]) -> Iterator[tuple[Any, D
     from dataclasses import replace
 
     from headrace.local.ray_head import ensure_head, head_environment
-    from headrace.local.resources import check_demand, claim
+    from headrace.local.resources import check_demand, claim, for_training
     from headrace.training import Connection
 
     head = ensure_head(step.message)
-    demand = check_demand(train, head)
+    free = for_training(head)
+    demand = check_demand(train, free)
     connection = Connection(head.address, head_environment(head), str(head.log_dir), head.leader)
-    with claim(demand, head, holder=f"run {step.run_id}", on_wait=step.waiting) as workers:
+    with claim(demand, free, holder=f"run {step.run_id}", on_wait=step.waiting) as workers:
         yield connection, replace(demand, most=workers)
