@@ -31,8 +31,10 @@ def main(epochs: int, seed: int) -> None:
     x = (x - x[train].mean()) / x[train].std()
     torch.manual_seed(seed)
     model = DistributedDataParallel(resnet8(num_classes=10, in_channels=1))
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     mine = torch.tensor(train)[rank::world]
+    steps = epochs * -(-len(mine) // (GLOBAL_BATCH // world))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-2, total_steps=steps)
 
     def accuracy(indices: list[int]) -> float:
         model.eval()
@@ -49,6 +51,7 @@ def main(epochs: int, seed: int) -> None:
             optimizer.zero_grad()
             cross_entropy(model(x[indices]), y[indices]).backward()
             optimizer.step()
+            schedule.step()
         accuracy(validation)
     result = accuracy(test)
     if rank == 0:
