@@ -24,6 +24,7 @@ from headrace.local.ray_head import Head, ensure_head, find_head, head_environme
 from headrace.serving.contract import StableVersion
 from headrace.serving.v2_client import infer
 
+pytestmark = pytest.mark.timeout(900)  # a head on a busy machine takes a minute, and several tries
 NAME = "life-digits"
 
 
@@ -34,6 +35,7 @@ def start_neighbour(folder: Path) -> ProcessRef | None:
             sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats",
             f"--port={ports.port('gcs')}", f"--dashboard-port={ports.port('dashboard')}", "--num-cpus=1",
             f"--dashboard-agent-listen-port={ports.port('dashboard_agent_http')}", f"--temp-dir={folder}",
+            f"--min-worker-port={ports.workers[0]}", f"--max-worker-port={ports.workers[1]}",
             f"--ray-client-server-port={ports.port('client_server')}", "--object-store-memory=80000000",
         ]  # fmt: skip
         environment = without_foreign(os.environ) | {"RAY_health_check_timeout_ms": "60000"}
@@ -49,6 +51,7 @@ def start_neighbour(folder: Path) -> ProcessRef | None:
             if "Ray runtime started" in log.read_text():
                 return leader
             time.sleep(0.2)
+        print(log.read_text()[-300:])
         end_session(leader, grace_seconds=1.0)
         return None
 

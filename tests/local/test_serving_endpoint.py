@@ -29,6 +29,7 @@ from headrace.serving.client import ServeClient, front_statuses
 from headrace.serving.contract import StableVersion
 from headrace.serving.v2_client import infer, metadata
 
+pytestmark = pytest.mark.timeout(900)  # a head on a busy machine takes a minute, and several tries
 Package = Callable[[str], StableVersion]
 COMPRESSIONS = (None, "gzip", "deflate")
 LARGE = 100 * 1000 * 1000

@@ -69,6 +69,7 @@ def _ray(plan: HeadPlan) -> dict[str, str]:
         "RAY_health_check_timeout_ms": "60000",
         "RAY_health_check_failure_threshold": "20",
         "RAY_agent_register_timeout_ms": "300000",
+        "RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT": "120",
     }
 
 
@@ -133,7 +134,8 @@ def head_command(plan: HeadPlan) -> list[str]:
         "--object-store-memory": plan.object_store_bytes,
         "--temp-dir": plan.runtime_folder / "r",
     }
-    words = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
+    words = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
+    words += ["--disable-usage-stats", "--no-monitor"]  # one node does not scale, and 20 processes are enough
     return [*words, *(f"{flag}={value}" for flag, value in flags.items())]
 
 
