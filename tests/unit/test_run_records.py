@@ -244,3 +244,12 @@ def test_the_commit_of_the_specs_folder_is_kept_and_whether_it_is_clean(tmp_path
     assert (len(clean["commit"]), clean["dirty"]) == (40, False)
     (tmp_path / "spec.yaml").write_text("b")
     assert git_state(tmp_path) == {**clean, "dirty": True}
+
+
+def test_of_two_commands_that_resume_at_once_only_one_starts_a_runner(
+    run: LocalRun, runner: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "start_runner", pytest.fail)
+    monkeypatch.setattr(LocalRun, "running", lambda self: False)  # looked at before the other command started one
+    assert run.resume() is False
+    assert runner.poll() is None

@@ -216,10 +216,9 @@ class LocalRun:
 
         Returns whether a new runner was started. A run that succeeded is not started again.
         """
-        if self.running():
-            return False
+        live = self.running()
         ended = self.files.read_result()
-        if ended is not None and ended[1] == 0:
+        if (live and ended is None) or (ended is not None and ended[1] == 0):
             return False
         try:
             with taken_over(self.files):
@@ -237,10 +236,15 @@ def taken_over(files: RunFiles, *, timeout_seconds: float = 5.0) -> Iterator[Non
     Raises:
         LockHeld: a runner holds it.
     """
+    earlier = files.read_runner()
+    if earlier is not None and files.read_result() is not None:
+        earlier.wait(timeout_seconds)  # it has said its last word and is leaving
     with file_lock(files.lock, holder=f"process {os.getpid()}", timeout_seconds=timeout_seconds):
-        earlier = files.read_runner()
-        if earlier is not None and earlier != ProcessRef.current():
-            end_session(earlier)
+        present = files.read_runner()
+        if present is not None and present != ProcessRef.current():
+            if present.alive():  # another command was quicker
+                raise LockHeld(f"process {present.pid}")
+            end_session(present)
         yield
 
 
