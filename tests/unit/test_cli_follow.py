@@ -256,3 +256,13 @@ def test_a_list_of_runs_has_one_line_each() -> None:
         "digits/3",
         "http://127.0.0.1:8000/digits",
     )
+
+
+def test_a_finding_is_a_line_and_stays_until_the_next_attempt() -> None:
+    view = RunView()
+    line = view.take({"type": "finding", "step": "split", "text": "a.png: truncated — left out"})
+    assert line == "split: a.png: truncated — left out"
+    view.take({"type": "step", "step": "split", "state": "succeeded", "seconds": 1.0})
+    assert view.findings == ["a.png: truncated — left out"]
+    view.take({"type": "attempt", "attempt": "2"})
+    assert view.findings == []

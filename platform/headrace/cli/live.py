@@ -25,6 +25,7 @@ MARKS = {
     "skipped": ("-", "dim"),
 }
 REFRESH_PER_SECOND = 8
+MOST_FINDINGS = 8
 
 
 @contextmanager
@@ -61,6 +62,9 @@ def render(view: RunView, title: str, now: float, spinner: Spinner) -> Renderabl
     if view.metrics:
         values = "  ".join(f"{name} {number(value)}" for name, value in view.metrics.items())
         parts.append(Text(f"   epoch {view.metrics_epoch}  {values}", style="dim", overflow="ellipsis", no_wrap=True))
+    parts += [Text(f"   {finding}", style="yellow") for finding in view.findings[:MOST_FINDINGS]]
+    if (more := len(view.findings) - MOST_FINDINGS) > 0:
+        parts.append(Text(f"   ... and {more} more: headrace logs names them", style="yellow"))
     return Group(*parts)
 
 

@@ -42,6 +42,7 @@ class RunView:
     metrics: dict[str, float] = field(default_factory=dict)
     metrics_epoch: int | None = None
     note: str = ""  # the last word of no step in particular
+    findings: list[str] = field(default_factory=list)  # what should still be seen when the run is over
 
     def take(self, event: Mapping[str, Any]) -> str | None:
         """Take in one event; the line that a pipe gets for it, if any."""
@@ -58,6 +59,7 @@ class RunView:
         for step in self.steps.values():
             step.state, step.started, step.seconds, step.text, step.waiting = "pending", None, None, "", False
         self.phase = ""
+        self.findings.clear()
         return None if str(attempt).split(".")[0] in {"0", "1"} else f"attempt {attempt}"
 
     def _take_step(self, event: Mapping[str, Any]) -> str:
@@ -80,6 +82,10 @@ class RunView:
         step = self._step(event)
         step.text, step.waiting = text, waiting
         return f"{step.name}: {text}"
+
+    def _take_finding(self, event: Mapping[str, Any]) -> str:
+        self.findings.append(str(event.get("text") or ""))
+        return f"{self._step(event).name}: {self.findings[-1]}"
 
     def _take_waiting(self, event: Mapping[str, Any]) -> str:
         return self._take_message(event, waiting=True)

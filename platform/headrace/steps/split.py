@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from headrace.steps.keys import split_key
 from headrace.steps.step import AT_RUN, Artifact, Outcome, Step, describe, run_step
 from headrace.store import Store
@@ -36,13 +39,23 @@ def split_once(step: Step, split_spec: str, source_fingerprint: str) -> Outcome:
     key = split_key(part, source_fingerprint)
     known = step.recall(key)
     if known is not None and is_whole(step.store, known):
+        tell_findings(step, known["summary"])
         return Outcome(known, "cached", "the same data was split in this way before")
     from headrace.data import split_data
 
     found = split_data(part, store=step.store, source_fingerprint=source_fingerprint, tell=step.message)
     values = {"fingerprint": found.fingerprint, "uri": found.uri, "summary": dict(found.summary)}
     step.remember(key, values)
+    tell_findings(step, values["summary"])
     return Outcome(values)
+
+
+def tell_findings(step: Step, summary: Mapping[str, Any]) -> None:
+    """Name what was left out, dropped or ignored, also where the split is an old one: the data still has it."""
+    from headrace.data import findings_of
+
+    for finding in findings_of(summary):
+        step.finding(str(finding))
 
 
 def is_whole(store: Store, known: dict[str, object]) -> bool:

@@ -65,6 +65,11 @@ class Step:
         """Tell people what it is doing."""
         events.emit("message", step=self.name, text=text)
 
+    def finding(self, text: str) -> None:
+        """Tell people what they should still see when the run is over; the log has it too."""
+        events.emit("finding", step=self.name, text=text)
+        print(text, flush=True)
+
     def waiting(self, names: Sequence[str]) -> None:
         """Tell people for whom it waits."""
         events.emit("waiting", step=self.name, text=f"waiting for {', '.join(names)}")

@@ -63,16 +63,26 @@ class Group:
         """Make floating buffers (batch norm's statistics) the mean over all workers, the others those of the first."""
         if self.world == 1:
             return
-        floats = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
-        if floats:
-            flat = torch.cat([buffer.detach().float().reshape(-1) for buffer in floats])
+        floating = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+        others = [buffer for buffer in model.buffers() if not buffer.is_floating_point()]
+        if floating:
+            flat = _flat(floating, torch.float32)
             dist.all_reduce(flat)
-            flat /= self.world
-            for buffer, mean in zip(floats, torch.split(flat, [buffer.numel() for buffer in floats]), strict=True):
-                buffer.copy_(mean.view_as(buffer))
-        for buffer in model.buffers():
-            if not buffer.is_floating_point():
-                dist.broadcast(buffer, src=0)
+            _put_back(flat / self.world, floating)
+        if others:
+            flat = _flat(others, torch.int64)
+            dist.broadcast(flat, src=0)
+            _put_back(flat, others)
+
+
+def _flat(tensors: list[torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
+    """All of TENSORS in one, so that they travel together."""
+    return torch.cat([tensor.detach().to(dtype).reshape(-1) for tensor in tensors])
+
+
+def _put_back(flat: torch.Tensor, tensors: list[torch.Tensor]) -> None:
+    for tensor, part in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(part.view_as(tensor))
 
 
 def open_group(rank: int, world: int, local_world: int, device: torch.device) -> Group:

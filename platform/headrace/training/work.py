@@ -238,6 +238,7 @@ class EpochLoop:
     def _epoch(self, epoch: int, epochs: int) -> None:
         work, trainer = self.work, self.trainer
         learning_rate = trainer.learning_rate
+        started = time.monotonic()
         with work.teller.part("train"):
             batches = training_batches(
                 self.training,
@@ -248,7 +249,8 @@ class EpochLoop:
                 epoch=epoch,
             )
             loss = trainer.epoch(epoch, batches, self.schedule, work.teller, epochs)
-        metrics = {"train.loss": loss, "train.learning_rate": learning_rate}
+        rate = self.schedule.batches * self.schedule.global_size / (time.monotonic() - started)
+        metrics = {"train.loss": loss, "train.learning_rate": learning_rate, "train.samples_per_second": rate}
         with trainer.judged_weights():
             with work.teller.part("validate"):
                 metrics.update(self._validate())
