@@ -21,6 +21,14 @@ from headrace.store.step_files import read_error, read_result, write_note
 
 RUN = "digits-aaaaaaaa"
 
+SUMMARY = {
+    "left_out": {"count": 1, "files": [{"uri": "disc/truncated.png", "reason": "image file is truncated"}]},
+    "dropped_classes": ["nothing"],
+    "duplicates": {"samples": 0},
+    "ignored": {"count": 0},
+    "notes": [],
+}
+
 
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
@@ -123,7 +131,7 @@ def splitting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         asked.append(source_fingerprint)
         uri = store.uri("splits", source_fingerprint)
         store.write_json(f"{uri}/split.json", {})
-        return SimpleNamespace(fingerprint=source_fingerprint, uri=uri, summary={})
+        return SimpleNamespace(fingerprint=source_fingerprint, uri=uri, summary=SUMMARY)
 
     monkeypatch.setitem(headrace.data.__dict__, "split_data", split_data)
     monkeypatch.setitem(headrace.data.__dict__, "fingerprint_source", lambda part: "listed")
@@ -139,6 +147,16 @@ def test_the_same_data_is_split_once(splitting: list[str]) -> None:
     assert split("a").state == "succeeded"
     assert split("a").state == "cached"
     assert splitting == ["a"]
+
+
+def test_what_was_left_out_is_named_when_it_is_split_and_when_it_is_cached(
+    splitting: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        split("a")
+        told = capsys.readouterr().out
+        assert "disc/truncated.png: image file is truncated" in told
+        assert "class nothing" in told
 
 
 def test_changed_data_or_another_request_is_split_anew(splitting: list[str]) -> None:
