@@ -4,9 +4,9 @@ On a laptop HEADRACE_EVENTS names `runs/<id>/events.jsonl`, which the command li
 and end in the pod's log. A line is written by one `write` call to a file opened for appending, so lines of several
 processes do not mix, and a reader that was killed starts again at the top.
 
-Types: `step` {step, state, seconds?, why?}, `message` {step, text}, `waiting` {step, text}, `finding` {step, text} (what
-a person should still see when the run is over), `progress` {step, phase, epoch, epochs, batch, batches}, `metrics`
-{step, epoch, metrics}, `attempt` {attempt}.
+Types: `step` {step, state, seconds?, why?}; `message` and `waiting` {step, text}; `finding` {step, text}, what a person
+should still see when the run is over; `progress` {step, phase, epoch, epochs, batch, batches}; `metrics` {step, epoch,
+metrics}; `attempt` {attempt}.
 """
 
 from __future__ import annotations
