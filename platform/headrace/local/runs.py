@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headrace.base import events, ids
 from headrace.base.errors import Cancelled, HeadraceError, MissingExtra, RunFailed
@@ -26,8 +26,10 @@ from headrace.base.processes import ProcessRef, end_session
 from headrace.local.records import build_record, error_entry, state_of
 from headrace.local.run_files import RunFiles
 from headrace.local.supervisor import GRACE_SECONDS
-from headrace.spec import RunSpec
 from headrace.store import Store
+
+if TYPE_CHECKING:
+    from headrace.spec import RunSpec
 
 RUNNER = "headrace_pipelines.runner"
 START_SECONDS = 30.0  # for a runner to write its name; until then a run counts as queued

@@ -69,11 +69,18 @@ class Supervisor:
         told: set[ProcessRef] = set()
         while not self._ended.wait(0.1):
             for member in list(session_members(self.me.pid)):
-                if member.pid != os.getpid() and member not in told:
+                if member != self.me and member not in told and self._in_our_group(member):
                     told.add(member)
                     member.send(signal.SIGINT)
             if time.monotonic() > deadline:
                 end_session(self.me, grace_seconds=2.0)
+
+    def _in_our_group(self, member: ProcessRef) -> bool:
+        """Whether MEMBER would hear a Ctrl-C: a step puts what it wants to end itself into a group of its own."""
+        try:
+            return os.getpgid(member.pid) == self.me.pid
+        except ProcessLookupError:
+            return False
 
     def end_children(self) -> None:
         """End every process of this session but this one."""
