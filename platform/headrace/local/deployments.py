@@ -52,6 +52,8 @@ def deploy(deployment: Deployment, *, tell: Tell, timeout_seconds: float = 180.0
         RunFailed: the version could not be loaded (in the front's own words) or did not come up in time; what was
             served before is served still, a first deployment is removed.
         Unavailable: the Ray head or Serve went away meanwhile; the wish stands and is carried out when they are back.
+
+    Being interrupted (Ctrl-C) puts back what was served before, too.
     """
     _check(deployment)
     head = ensure_head(tell)
@@ -59,7 +61,7 @@ def deploy(deployment: Deployment, *, tell: Tell, timeout_seconds: float = 180.0
     url = f"{head.serve_url}/{deployment.name}"
     try:
         _wait_until_proven(head, wish, url, tell, timeout_seconds)
-    except RunFailed:
+    except (RunFailed, KeyboardInterrupt):
         _put_back(head, wish, previous, tell)
         raise
     return {"url": url, "model": deployment.model, "version": deployment.stable.version}
