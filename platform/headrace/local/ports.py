@@ -19,6 +19,7 @@ from headrace.base.errors import Unavailable
 BLOCK = 1000
 FIRST, LAST = 10_000, 32_000  # the kernel's own range starts at 32,768 as it comes
 SERVE_PORTS = range(8000, 8100)
+MARK = "headrace"  # begins the name of every mark
 
 _FIXED = (
     "gcs",
@@ -100,7 +101,7 @@ def reserved(name: str) -> Iterator[bool]:
     """Mark NAME as being taken for the length of the block; yields whether nobody else holds the mark."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as mark:
         try:
-            mark.bind(f"\0headrace-{name}")
+            mark.bind(f"\0{MARK}-{name}")
         except OSError:
             yield False
             return

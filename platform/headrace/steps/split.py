@@ -44,7 +44,7 @@ def split_once(step: Step, split_spec: str, source_fingerprint: str) -> Outcome:
     from headrace.data import split_data
 
     found = split_data(part, store=step.store, source_fingerprint=source_fingerprint, tell=step.message)
-    values = {"fingerprint": found.fingerprint, "uri": found.uri, "summary": dict(found.summary)}
+    values: dict[str, Any] = {"fingerprint": found.fingerprint, "uri": found.uri, "summary": dict(found.summary)}
     step.remember(key, values)
     tell_findings(step, values["summary"])
     return Outcome(values)

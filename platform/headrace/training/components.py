@@ -63,9 +63,15 @@ def make_objective(train: Mapping[str, Any], task: Task, device: torch.device) -
 
 
 def make_trainer(
-    train: Mapping[str, Any], model: torch.nn.Module, objective: Objective, group: Group, schedule: Schedule
+    train: Mapping[str, Any],
+    model: torch.nn.Module,
+    objective: Objective,
+    group: Group,
+    schedule: Schedule,
+    *,
+    own_code: bool,
 ) -> Trainer:
-    """The trainer of MODEL as the spec's train part says."""
+    """The trainer of MODEL as the spec's train part says. Of a user's OWN_CODE nothing is taken for granted."""
     steps = -(-schedule.batches // int(train["accumulate_steps"]))
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = build_optimizer(train["optimizer"]["name"], train["optimizer"]["args"], trained)
@@ -85,4 +91,5 @@ def make_trainer(
         accumulate_steps=int(train["accumulate_steps"]),
         clip_norm=train["clip_norm"],
         average=MovingAverage(model, float(train["ema_decay"])) if train["ema_decay"] is not None else None,
+        idle_parameters=own_code,
     )

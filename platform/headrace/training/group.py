@@ -66,7 +66,7 @@ class Group:
         floating = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
         others = [buffer for buffer in model.buffers() if not buffer.is_floating_point()]
         if floating:
-            flat = _flat(floating, torch.float32)
+            flat = _flat(floating, torch.float64)
             dist.all_reduce(flat)
             _put_back(flat / self.world, floating)
         if others:

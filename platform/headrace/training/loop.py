@@ -81,7 +81,11 @@ class Trainer:
     Args:
         model: on its device, its frozen parameters marked.
         optimizer, scheduler: the scheduler steps once an optimizer step.
+        accumulate_steps: batches whose mean gradient makes one optimizer step.
+        clip_norm: the largest norm of the gradient, if there is one.
         average: the moving average of the weights, if there is one.
+        idle_parameters: there may be parameters that take no part in a loss. DDP then walks the graph of each step for
+            them; without, it would wait for their gradients for ever, and raises.
     """
 
     def __init__(
@@ -95,6 +99,7 @@ class Trainer:
         accumulate_steps: int = 1,
         clip_norm: float | None = None,
         average: MovingAverage | None = None,
+        idle_parameters: bool = False,
     ) -> None:
         self.model = model
         self.objective = objective
@@ -115,6 +120,7 @@ class Trainer:
                 device_ids=[group.device] if group.device.type == "cuda" else None,
                 forward_sync_buffers=False,
                 gradient_as_bucket_view=True,
+                find_unused_parameters=idle_parameters,
             )
 
     def epoch(self, epoch: int, batches: Iterable[Batch], schedule: Schedule, teller: Teller, epochs: int) -> float:

@@ -138,7 +138,7 @@ def _fit(make_trainer: Callable[[], Any], request: TrainingRequest) -> dict[str,
 
 
 def _trainer(request: TrainingRequest, workers: Workers, store: Store, scratch: Path) -> Any:
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 
     from headrace.training.backend import MeetingBackendConfig
     from headrace.training.callbacks import RunCallback
@@ -167,6 +167,7 @@ def _trainer(request: TrainingRequest, workers: Workers, store: Store, scratch: 
             failure_config=FailureConfig(
                 max_failures=int(request.train["train"]["max_failures"]), controller_failure_limit=PLACEMENT_RETRIES
             ),
+            logging_config=LoggingConfig(log_level="WARNING"),  # everything is in the head's logs in any case
             callbacks=[RunCallback(str(scratch / REPORTS), request.events_path)],
         ),
     )

@@ -122,7 +122,7 @@ class Work:
         if saved is not None:
             model.load_state_dict(saved[0])
         objective = components.make_objective(train, task, self.group.device)
-        trainer = components.make_trainer(train, model, objective, self.group, schedule)
+        trainer = components.make_trainer(train, model, objective, self.group, schedule, own_code=code is not None)
         seed_everything(seed_of(train["seed"], "worker", self.group.rank))
         if saved is not None:
             trainer.load(saved[1])
