@@ -103,9 +103,20 @@ def test_a_long_gradient_is_cut_to_the_norm() -> None:
     assert moved.norm().item() == pytest.approx(0.01, rel=1e-3)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_shorter_numbers_train_to_nearly_the_same_weights(dtype: torch.dtype) -> None:
-    short, full = trainer(dtype), trainer()
+def test_float16_makes_no_step_with_a_gradient_that_overflowed_and_tries_a_smaller_scale() -> None:
+    one = trainer(torch.float16, ema=True)
+    before = weights_of(one.model)["weight"]
+    run(one, [{"x": 1000 * batch["x"], "y": batch["y"]} for batch in batches(1)])
+    assert torch.equal(weights_of(one.model)["weight"], before)
+    assert one.learning_rate == 0.1
+    assert one.scaler.get_scale() == 2**15
+    for epoch in range(30):
+        run(one, batches(4), epoch)
+    assert not torch.equal(weights_of(one.model)["weight"], before)
+
+
+def test_bfloat16_trains_to_nearly_the_same_weights() -> None:
+    short, full = trainer(torch.bfloat16), trainer()
     losses = [run(short, batches(8)), run(full, batches(8))]
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
     torch.testing.assert_close(weights_of(short.model), weights_of(full.model), atol=0.02, rtol=0.05)

@@ -157,9 +157,12 @@ class Trainer:
         if self.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.trained, self.clip_norm)
+        scale = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
+        if self.scaler.get_scale() < scale:  # float16 overflowed: no step was made, a smaller scale is tried next
+            return
         self.scheduler.step()
         if self.average is not None:
             self.average.update(self.model)
