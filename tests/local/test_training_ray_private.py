@@ -8,6 +8,7 @@ from ray.train import CheckpointConfig, RunConfig, ScalingConfig
 from ray.train.backend import Backend
 from ray.train.v2._internal import constants
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2._internal.execution import context
 from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 from ray.train.v2._internal.execution.scaling_policy.scaling_policy import ScalingPolicy
 from ray.train.v2._internal.execution.worker_group.worker_group import WorkerGroup
@@ -50,6 +51,10 @@ def test_a_fixed_policy_that_tells_no_autoscaler_overrides_every_way_of_telling_
     assert telling <= vars(FixedPolicy).keys()
     assert "_maybe_send_resource_request" in inspect.getsource(FixedScalingPolicy)
     assert "scaling_policy" in inspect.getsource(DataParallelTrainer.fit)
+
+
+def test_reports_are_logged_under_the_name_that_we_silence() -> None:
+    assert context.logger.name == context.__file__
 
 
 def test_a_backend_can_run_functions_on_the_workers_before_training_starts() -> None:

@@ -5,6 +5,7 @@ Light at import, because the controller unpickles a reference to it as well; tor
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import time
@@ -49,9 +50,12 @@ def train_worker(config: Mapping[str, Any]) -> dict[str, Any]:
 def _open_group(threads: int) -> Group:
     import ray.train
     import torch
+    from ray.train.v2._internal.execution import context as reporting
 
     from headrace.training.group import open_group
 
+    # It logs all metrics of each worker each epoch, under the name of its file, so as if a user's code had done it.
+    logging.getLogger(reporting.__file__).setLevel(logging.WARNING)
     torch.set_num_threads(threads)
     context = ray.train.get_context()
     device = torch.device("cpu")
