@@ -32,15 +32,13 @@ class RunCallback(UserCallback):
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
         """Pass on the epochs that the first worker reported and that were not told before."""
-        if self.events_path:
-            os.environ[events.VARIABLE] = self.events_path
         for entry in metrics[0]["epochs"]:
             if entry["epoch"] > self._told:
                 self._told = entry["epoch"]
                 with open(self.reports_path, "a", encoding="utf-8") as file:
                     file.write(json.dumps(entry) + "\n")
                 if not entry.get("resumed"):
-                    events.emit("metrics", step="train", epoch=entry["epoch"], metrics=entry["metrics"])
+                    self._emit("metrics", epoch=entry["epoch"], metrics=entry["metrics"])
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         """Raise a lasting failure: an error in a callback is what Ray Train does not retry."""
@@ -48,4 +46,9 @@ class RunCallback(UserCallback):
             if isinstance(error, WorkerFailure) and error.permanent:
                 raise error
         names = ", ".join(str(rank) for rank in sorted(worker_exceptions))
-        events.emit("message", step="train", text=f"worker {names} failed; training starts again from its checkpoint")
+        self._emit("message", text=f"worker {names} failed; training starts again from its checkpoint")
+
+    def _emit(self, kind: str, **fields: Any) -> None:
+        if self.events_path:  # the controller's process has the head's environment, not the run's
+            os.environ[events.VARIABLE] = self.events_path
+        events.emit(kind, step="train", **fields)

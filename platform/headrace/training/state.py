@@ -6,7 +6,7 @@ Pure apart from the tensors they hold; each can be written into a checkpoint and
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -110,17 +110,3 @@ def should_stop(history: Sequence[Mapping[str, Any]], metric: Watched, patience:
         else:
             waited += 1
     return waited >= patience
-
-
-@dataclass
-class Progress:
-    """How far a training is: what it has measured, and the weights of its best epoch so far."""
-
-    history: History = field(default_factory=list)
-    best_weights: Weights = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def epoch(self) -> int:
-        """Epochs that are done."""
-        return int(self.history[-1]["epoch"]) if self.history else 0
