@@ -68,9 +68,9 @@ def headrace_home(request: pytest.FixtureRequest) -> Iterator[Path]:
             shutil.rmtree(home, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def head(headrace_home: Path) -> Head:
-    """The home's Ray head. A test that stops it must leave one behind: `ensure_head` finds out."""
+    """The home's Ray head, looked up anew by each module: `test_ray_head_life` leaves another one than it found."""
     return ensure_head(print)
 
 
