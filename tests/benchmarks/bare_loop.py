@@ -9,7 +9,7 @@ import sys
 
 import torch
 import torch.distributed as dist
-from headrace_models.classification.resnet_cifar import resnet8
+from headrace_models.classification.cifar_resnet import resnet8
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch.nn.functional import cross_entropy
