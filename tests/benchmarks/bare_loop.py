@@ -9,11 +9,12 @@ import sys
 
 import torch
 import torch.distributed as dist
-from headrace_models.classification.cifar_resnet import resnet8
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
+
+from headrace_models.classification.cifar_resnet import resnet8
 
 GLOBAL_BATCH = 64
 
