@@ -129,7 +129,8 @@ def _start_bare(folder: str, port: int) -> subprocess.Popen[bytes]:
 def _compare(stable: Any, seconds: float) -> dict[str, Any]:
     from sklearn.datasets import load_digits
 
-    from headrace.local.deployments import Deployment, deploy
+    from headrace.local.deployments import deploy
+    from headrace.local.desired_state import Deployment
     from headrace.local.ports import free_serve_port
 
     served = deploy(Deployment("bench", "bench", stable), tell=lambda text: print(text, file=sys.stderr))

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from headrace.base.processes import ProcessRef, end_session, session_members
-from headrace.local.deployments import Deployment, bring_back, deploy, deployments, undeploy
+from headrace.local.deployments import bring_back, deploy, deployments, undeploy
+from headrace.local.desired_state import Deployment
 from headrace.local.ports import free_block
 from headrace.local.ray_environment import without_foreign
 from headrace.local.ray_head import Head, ensure_head, find_head, head_environment, stop_head

@@ -23,7 +23,8 @@ from tritonclient.utils import InferenceServerException
 
 from headrace.base.errors import InvalidInput, RunFailed
 from headrace.base.processes import session_members
-from headrace.local.deployments import Deployment, deploy, deployments, undeploy
+from headrace.local.deployments import deploy, deployments, undeploy
+from headrace.local.desired_state import Deployment
 from headrace.local.ray_head import Head
 from headrace.serving.client import ServeClient, front_statuses
 from headrace.serving.contract import StableVersion

@@ -13,6 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from headrace import data as headrace_data
+from headrace.base import late
 from headrace.base.errors import DataInvalid, MissingExtra, Unavailable
 from headrace.data import builtin, fingerprint_source
 from headrace.data.source import Source, explained, read_uri
@@ -172,7 +173,7 @@ def test_splitting_on_the_base_install_names_the_extra(monkeypatch):
     def missing(_name):
         raise ModuleNotFoundError("No module named 'pyarrow'", name="pyarrow")
 
-    monkeypatch.setattr(headrace_data, "import_module", missing)
+    monkeypatch.setattr(late, "import_module", missing)
     with pytest.raises(MissingExtra, match="train"):
         headrace_data.__getattr__("split_data")
     with pytest.raises(AttributeError):

@@ -9,7 +9,7 @@ import pytest
 
 from headrace.base.errors import RunFailed, Unavailable
 from headrace.local import deployments
-from headrace.local.deployments import Deployment
+from headrace.local.desired_state import Deployment
 from headrace.serving.contract import StableVersion
 
 

@@ -15,8 +15,8 @@ import pytest
 from headrace.base.errors import HeadraceError, InvalidInput, Unavailable
 from headrace.base.processes import ProcessRef
 from headrace.local import desired_state, head_record, ports, ray_head
-from headrace.local.deployments import Deployment, deploy, deployments, judge, undeploy
-from headrace.local.desired_state import DesiredDeployment
+from headrace.local.deployments import deploy, deployments, judge, undeploy
+from headrace.local.desired_state import Deployment
 from headrace.local.head_record import Head
 from headrace.local.ray_environment import (
     HeadPlan,
@@ -236,9 +236,9 @@ def test_what_a_process_needs_of_the_head_names_token_and_dashboard(tmp_path: Pa
 # the desired state
 
 
-def wish(**changes: object) -> DesiredDeployment:
+def wish(**changes: object) -> Deployment:
     given: dict = {"name": "digits", "model": "digits", "stable": STABLE, "replicas": 2, "config_id": "c2"} | changes
-    return DesiredDeployment(**given)
+    return Deployment(**given)
 
 
 def test_the_desired_state_comes_back_as_it_was_written() -> None:

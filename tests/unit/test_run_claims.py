@@ -194,7 +194,7 @@ def test_what_an_endpoint_reserves_is_not_there_for_training() -> None:
     from headrace.serving.contract import StableVersion
 
     version = StableVersion("1", "/p", "a" * 64)
-    endpoint = desired_state.DesiredDeployment("digits", "digits", version, 2, {"cpus": 1.5, "gpus": None})
+    endpoint = desired_state.Deployment("digits", "digits", version, 2, {"cpus": 1.5, "gpus": None})
     desired_state.write_desired({"digits": endpoint})
     assert resources.for_training(BIG) == Machine(num_cpus=5, num_gpus=2)
     assert resources.for_training(SMALL) == Machine(num_cpus=0, num_gpus=0)

@@ -103,7 +103,7 @@ def test_packages_of_versions_and_endpoints_stay(home: Home, monkeypatch: pytest
     wish = {"model": "m", "stable": stable, "replicas": 1, "resources": {}, "config_id": "1-a"}
     home.put(home.folder / "serve" / "applications.json", {"format": 1, "applications": {"m": wish}})
     monkeypatch.setattr(
-        gc.desired_state, "read_desired", lambda: {"m": gc.desired_state.DesiredDeployment.from_record("m", wish)}
+        gc.desired_state, "read_desired", lambda: {"m": gc.desired_state.Deployment.from_record("m", wish)}
     )
     assert found() == {("packages", sha("c"))}
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from headrace.base.late import late_names
 from headrace_models.package.code import check_code, import_code, pack_code, unpack_code
 from headrace_models.package.manifest import PackageManifest, read_package, verify_files
 from headrace_models.package.mlflow_facts import mlflow_columns
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from headrace_models.package.build import build_model
     from headrace_models.package.load import LoadedModel, load_package
     from headrace_models.package.write import write_package
-
-_LATE = {"build_model": "build", "LoadedModel": "load", "load_package": "load", "write_package": "write"}
 
 __all__ = [
     "LoadedModel",
@@ -31,8 +29,6 @@ __all__ = [
     "write_package",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _LATE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
+__getattr__ = late_names(
+    __name__, {"build_model": "build", "LoadedModel": "load", "load_package": "load", "write_package": "write"}
+)

@@ -5,10 +5,10 @@ Names are imported when they are used: a plan on the base install fingerprints a
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from headrace.base.errors import MissingExtra
+from headrace.base.late import late_names
 
 if TYPE_CHECKING:
     from headrace.data.describe import describe_source
@@ -17,16 +17,19 @@ if TYPE_CHECKING:
     from headrace.data.split import SplitResult, split_data
     from headrace.data.verdicts import classes_table, findings_of
 
-_HOMES = {
-    "Manifest": "manifest",
-    "Shard": "manifest",
-    "SplitResult": "split",
-    "classes_table": "verdicts",
-    "describe_source": "describe",
-    "findings_of": "verdicts",
-    "fingerprint_source": "source",
-    "split_data": "split",
-}
+_late = late_names(
+    __name__,
+    {
+        "Manifest": "manifest",
+        "Shard": "manifest",
+        "SplitResult": "split",
+        "classes_table": "verdicts",
+        "describe_source": "describe",
+        "findings_of": "verdicts",
+        "fingerprint_source": "source",
+        "split_data": "split",
+    },
+)
 
 __all__ = [
     "Manifest",
@@ -41,10 +44,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        return _late(name)
     except ModuleNotFoundError as error:
         if error.name in ("numpy", "pyarrow"):
             raise MissingExtra("train", "reading and splitting data") from error

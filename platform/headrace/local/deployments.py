@@ -8,32 +8,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 from headrace.base.errors import InvalidInput, RunFailed, Unavailable
 from headrace.local import desired_state
-from headrace.local.desired_state import DesiredDeployment, new_config_id
+from headrace.local.desired_state import Deployment, new_config_id
 from headrace.local.head_record import Head
 from headrace.local.ray_head import ensure_head, find_head
 from headrace.serving.client import FrontReplicas, ServeClient, front_statuses, replicas_of
-from headrace.serving.contract import FrontStatus, StableVersion
+from headrace.serving.contract import FrontStatus
 
 Tell = Callable[[str], None]
 
 _POLL_SECONDS = 0.2
 _LONGEST_NAME = 52
-
-
-@dataclass(frozen=True)
-class Deployment:
-    """What is asked for: the registered model's name, its version with its package, and how to serve it."""
-
-    name: str
-    model: str
-    stable: StableVersion
-    replicas: int = 1
-    resources: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -112,7 +101,7 @@ def bring_back(head: Head, *, tell: Tell = lambda _: None, timeout_seconds: floa
     return deployments()
 
 
-def judge(wish: DesiredDeployment, replicas: FrontReplicas | None, statuses: dict[str, FrontStatus]) -> Verdict:
+def judge(wish: Deployment, replicas: FrontReplicas | None, statuses: dict[str, FrontStatus]) -> Verdict:
     """Whether WISH is in force, from what Serve says of its replicas and what they answer themselves."""
     failed = [s.error for s in statuses.values() if s.error and s.wanted == wish.config_id]
     if failed:
@@ -142,17 +131,8 @@ def _check(deployment: Deployment) -> None:
         raise InvalidInput(f"{deployment.replicas} replicas cannot serve", action="ask for at least one")
 
 
-def _write_wish(
-    head: Head, deployment: Deployment, tell: Tell
-) -> tuple[DesiredDeployment, DesiredDeployment | None, Head]:
-    wish = DesiredDeployment(
-        deployment.name,
-        deployment.model,
-        deployment.stable,
-        deployment.replicas,
-        dict(deployment.resources),
-        new_config_id(deployment.stable.version),
-    )
+def _write_wish(head: Head, deployment: Deployment, tell: Tell) -> tuple[Deployment, Deployment | None, Head]:
+    wish = replace(deployment, config_id=new_config_id(deployment.stable.version))
     with desired_state.locked():
         desired = desired_state.read_desired()
         previous = desired.get(wish.name)
@@ -165,7 +145,7 @@ def _write_wish(
     return wish, previous, head
 
 
-def _put_back(head: Head, wish: DesiredDeployment, previous: DesiredDeployment | None, tell: Tell) -> None:
+def _put_back(head: Head, wish: Deployment, previous: Deployment | None, tell: Tell) -> None:
     """Take WISH back, unless another command has wished something else since."""
     with desired_state.locked():
         desired = desired_state.read_desired()
@@ -182,7 +162,7 @@ def _put_back(head: Head, wish: DesiredDeployment, previous: DesiredDeployment |
             tell("Ray Serve cannot be reached; what was served before comes back with the head")
 
 
-def _wait_until_proven(head: Head, wish: DesiredDeployment, url: str, tell: Tell, timeout_seconds: float) -> None:
+def _wait_until_proven(head: Head, wish: Deployment, url: str, tell: Tell, timeout_seconds: float) -> None:
     deadline = time.monotonic() + timeout_seconds
     told = ""
     verdict = Verdict()
@@ -231,7 +211,7 @@ def _serve_reason(message: str) -> str:
     return lines[-1][:500] if lines else "Ray Serve could not start it"
 
 
-def _describe(wish: DesiredDeployment, head: Head | None, details: dict[str, Any]) -> dict[str, Any]:
+def _describe(wish: Deployment, head: Head | None, details: dict[str, Any]) -> dict[str, Any]:
     record: dict[str, Any] = {
         "name": wish.name,
         "url": None if head is None else f"{head.serve_url}/{wish.name}",

@@ -27,8 +27,11 @@ Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class DesiredDeployment:
-    """One deployment as it should be; `config_id` names this very wish."""
+class Deployment:
+    """One deployment as it should be: the registered model's name, its version with its package, how to serve it.
+
+    `config_id` names this very wish; `headrace.local.deployments.deploy` gives it one.
+    """
 
     name: str
     model: str
@@ -49,18 +52,14 @@ class DesiredDeployment:
         """Plain JSON values."""
         return {
             "model": self.model,
-            "stable": {
-                "version": self.stable.version,
-                "package_uri": self.stable.package_uri,
-                "sha256": self.stable.sha256,
-            },
+            "stable": self.stable.to_record(),
             "replicas": self.replicas,
             "resources": self.resources,
             "config_id": self.config_id,
         }
 
     @classmethod
-    def from_record(cls, name: str, record: dict[str, Any]) -> DesiredDeployment:
+    def from_record(cls, name: str, record: dict[str, Any]) -> Deployment:
         """The inverse of `to_record`."""
         return cls(
             name,
@@ -89,13 +88,13 @@ def locked() -> Iterator[None]:
         yield
 
 
-def read_desired() -> dict[str, DesiredDeployment]:
+def read_desired() -> dict[str, Deployment]:
     """All deployments by name. Raises HeadraceError for a file of another shape: it is nobody's to overwrite."""
     try:
         record = read_json(path()) or {"format": FORMAT, "applications": {}}
         if record["format"] != FORMAT:
             raise ValueError(f"format {record['format']} is not {FORMAT}")
-        return {name: DesiredDeployment.from_record(name, entry) for name, entry in record["applications"].items()}
+        return {name: Deployment.from_record(name, entry) for name, entry in record["applications"].items()}
     except (ValueError, KeyError, TypeError) as error:
         raise HeadraceError(
             f"{path()} cannot be read: {error}",
@@ -104,13 +103,13 @@ def read_desired() -> dict[str, DesiredDeployment]:
         ) from error
 
 
-def write_desired(desired: dict[str, DesiredDeployment]) -> None:
+def write_desired(desired: dict[str, Deployment]) -> None:
     """Make DESIRED what should be served. Only under `locked`."""
     entries = {name: deployment.to_record() for name, deployment in desired.items()}
     write_json(path(), {"format": FORMAT, "applications": entries})
 
 
-def put(head: Head, desired: dict[str, DesiredDeployment], tell: Tell) -> Head:
+def put(head: Head, desired: dict[str, Deployment], tell: Tell) -> Head:
     """Tell Serve on HEAD all that is desired. Only under `locked`.
 
     Serve starts with its first configuration; only then is the endpoints' port bound, so only then is it certain.

@@ -22,6 +22,10 @@ class StableVersion:
     package_uri: str
     sha256: str
 
+    def to_record(self) -> dict[str, str]:
+        """Plain JSON values; the constructor takes them back by name."""
+        return {"version": self.version, "package_uri": self.package_uri, "sha256": self.sha256}
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -55,11 +59,7 @@ class FrontConfig:
         return {
             "config_id": self.config_id,
             "model": self.model,
-            "stable": {
-                "version": self.stable.version,
-                "package_uri": self.stable.package_uri,
-                "sha256": self.stable.sha256,
-            },
+            "stable": self.stable.to_record(),
             "candidates": [
                 {"version": c.version, "application": c.application, "weight": c.weight} for c in self.candidates
             ],

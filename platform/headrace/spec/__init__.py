@@ -5,8 +5,9 @@ Names are imported when they are used: a step that only needs the gate's arithme
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from headrace.base.late import late_names
 
 if TYPE_CHECKING:
     from headrace.spec.load import load_spec
@@ -14,10 +15,4 @@ if TYPE_CHECKING:
 
 __all__ = ["RunSpec", "load_spec"]
 
-_HOMES = {"RunSpec": "model", "load_spec": "load"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = late_names(__name__, {"RunSpec": "model", "load_spec": "load"})

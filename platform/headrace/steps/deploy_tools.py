@@ -50,8 +50,9 @@ def serving(part: Mapping[str, Any], registration: Mapping[str, Any]) -> dict[st
 def deploy(part: Mapping[str, Any], registration: Mapping[str, Any], tell: Callable[[str], None]) -> dict[str, Any]:
     """Serve what the register step registered as PART says; returns when every replica answers with it."""
     from headrace.local import deployments
+    from headrace.local.desired_state import Deployment
 
-    deployment = deployments.Deployment(
+    deployment = Deployment(
         name=part["name"],
         model=registration["model"]["name"],
         stable=stable_version(registration),

@@ -100,7 +100,8 @@ def carry_out(change: Change, tell: Tell) -> dict[str, Any]:
     Raises:
         RunFailed: the version did not come up; what was served before is served still and no alias moved.
     """
-    from headrace.local.deployments import Deployment, deploy
+    from headrace.local.deployments import deploy
+    from headrace.local.desired_state import Deployment
     from headrace.serving.contract import StableVersion
     from headrace.tracking import registry
 
