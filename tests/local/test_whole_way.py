@@ -162,7 +162,7 @@ class Net(nn.Module):
     def __init__(self, num_classes: int, in_channels: int, width: int) -> None:
         super().__init__()
         self.features = nn.Sequential(block(in_channels, width), nn.AdaptiveAvgPool2d(2))
-        self.head = nn.Linear(4 * width, num_classes)
+        self.head = nn.LazyLinear(num_classes)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return self.head(self.features(image).flatten(1))

@@ -12,11 +12,12 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from headrace.base.errors import InvalidInput, SpecInvalid
-from headrace_models.package import build_model, check_code, import_code, pack_code, unpack_code
+from headrace_models.package import build_model, check_code, import_code, materialise, pack_code, unpack_code
 from headrace_models.tasks import Schema, Task, build_task
 
 NET = """
@@ -323,3 +324,40 @@ def test_a_class_that_cannot_be_called_is_said(
     with pytest.raises(InvalidInput) as raised:
         built(constructors, task, name, **args)
     assert message in raised.value.message
+
+
+# lazy layers
+
+LAZY = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, num_classes, spare=False):
+        super().__init__()
+        self.net = nn.Sequential(nn.LazyConv2d(2, 3), nn.LazyBatchNorm2d(), nn.Flatten(), nn.LazyLinear(num_classes))
+        if spare:
+            self.spare = nn.LazyLinear(3)
+
+    def forward(self, x):
+        return self.net(x)
+"""
+
+
+def request() -> Any:
+    return {"image": np.zeros((1, 4, 4, 1), np.uint8)}
+
+
+def test_lazy_layers_get_their_shapes_from_a_sample_and_keep_their_fresh_statistics(tmp_path: Path, task: Task) -> None:
+    network = built(written(tmp_path, {"my_model.py": LAZY}), task)
+    materialise(network, task, request())
+    assert network.net[3].in_features == 2 * 2 * 2
+    assert int(network.net[1].num_batches_tracked) == 0
+    again = built(tmp_path, task)
+    again.load_state_dict(network.state_dict())
+    assert torch.equal(again(torch.ones(2, 1, 4, 4)), network.train()(torch.ones(2, 1, 4, 4)))
+
+
+def test_a_lazy_layer_that_no_sample_passes_is_named(tmp_path: Path, task: Task) -> None:
+    network = built(written(tmp_path, {"my_model.py": LAZY}), task, spare=True)
+    with pytest.raises(InvalidInput, match=r"spare\.weight"):
+        materialise(network, task, request())

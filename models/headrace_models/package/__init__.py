@@ -10,7 +10,7 @@ from headrace_models.package.manifest import PackageManifest, read_package, veri
 from headrace_models.package.mlflow_facts import mlflow_columns
 
 if TYPE_CHECKING:
-    from headrace_models.package.build import build_model
+    from headrace_models.package.build import build_model, materialise
     from headrace_models.package.load import LoadedModel, load_package
     from headrace_models.package.write import write_package
 
@@ -21,6 +21,7 @@ __all__ = [
     "check_code",
     "import_code",
     "load_package",
+    "materialise",
     "mlflow_columns",
     "pack_code",
     "read_package",
@@ -30,5 +31,12 @@ __all__ = [
 ]
 
 __getattr__ = late_names(
-    __name__, {"build_model": "build", "LoadedModel": "load", "load_package": "load", "write_package": "write"}
+    __name__,
+    {
+        "build_model": "build",
+        "materialise": "build",
+        "LoadedModel": "load",
+        "load_package": "load",
+        "write_package": "write",
+    },
 )

@@ -11,13 +11,15 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from headrace.base.errors import Finding, InvalidInput, SpecInvalid
 from headrace_models import catalog
 from headrace_models.catalog.cards import ModelCard
 from headrace_models.package.code import import_code, pack_code
-from headrace_models.tasks.base import Task
+from headrace_models.tasks.base import Arrays, Task
 
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -49,6 +51,32 @@ def build_model(model: Mapping[str, Any], task: Task, code_dir: str | os.PathLik
         )
     checked = catalog.arguments(card, args, "model.args").model_dump()
     return _call(name, card.load(), task.model_facts(), checked)
+
+
+def materialise(model: nn.Module, task: Task, request: Arrays) -> None:
+    """Give lazy layers (`nn.LazyLinear`, ...) their shapes, by one pass of REQUEST through MODEL; the rest is left alone.
+
+    Optimizers and DDP take no parameter without a shape. A package needs none of this: its weights have the shapes.
+
+    Raises:
+        InvalidInput: the pass fails, or a lazy layer is not part of it.
+    """
+    if not any(map(is_lazy, model.parameters())):
+        return
+    model.eval()  # no dropout, no statistics: the pass leaves nothing behind but shapes
+    try:
+        with torch.no_grad():
+            model(*task.inputs(task.preprocess(request)))
+    except Exception as error:
+        raise InvalidInput(
+            f"one sample could not be passed through {type(model).__name__}: {type(error).__name__}: {error}",
+            action="mend its forward; its lazy layers take their shapes from this pass",
+        ) from error
+    if left := [name for name, parameter in model.named_parameters() if is_lazy(parameter)]:
+        raise InvalidInput(
+            f"lazy layers of {type(model).__name__} are not part of its forward: {', '.join(left)}",
+            action="use them there, or remove them",
+        )
 
 
 def _call(name: str, target: Any, facts: Mapping[str, Any], args: Mapping[str, Any]) -> nn.Module:

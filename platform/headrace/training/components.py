@@ -17,8 +17,8 @@ from headrace.training.loop import DTYPES, LossTerm, Objective, Trainer
 from headrace.training.progress import Teller
 from headrace.training.state import MovingAverage
 from headrace_models.layers import build_loss, build_optimizer, build_schedule
-from headrace_models.package import build_model, unpack_code
-from headrace_models.tasks.base import Task
+from headrace_models.package import build_model, materialise, unpack_code
+from headrace_models.tasks.base import Arrays, Task
 
 
 def only_task(tasks: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -39,10 +39,12 @@ def fetch_code(store: Store, code: Mapping[str, Any] | None, into: Path) -> Path
 
 
 def make_model(
-    part: Mapping[str, Any], task: Task, code_folder: Path | None, *, fresh: bool, teller: Teller
+    part: Mapping[str, Any], task: Task, code_folder: Path | None, example: Arrays, *, fresh: bool, teller: Teller
 ) -> torch.nn.Module:
-    """The network of a training; FRESH takes the weights of `init_from`, a resumed training has its own."""
+    """The network of a training; FRESH takes the weights of `init_from`, a resumed training has its own. EXAMPLE is a
+    request of one sample."""
     model = build_model(part, task, code_folder)
+    materialise(model, task, example)
     if fresh and part.get("init_from"):
         teller.message(f"model.init_from: {load_weights(model, str(part['init_from']))}")
     if part.get("freeze"):

@@ -34,7 +34,7 @@ from headrace.training.request import TrainingRequest
 from headrace.training.state import History, Watched, Weights, best_epoch, should_stop, watched, weights_of
 from headrace_models.package import write_package
 from headrace_models.tasks import build_task, task_from_record
-from headrace_models.tasks.base import Task
+from headrace_models.tasks.base import Arrays, Task
 
 Saved = tuple[Weights, dict[str, Any]]  # a checkpoint: weights and state
 
@@ -77,12 +77,12 @@ class Work:
             validation = Examples(self.manifest.shard("validation", self.group.rank, self.group.world), task)
         with self.teller.part("build_model"):
             code = components.fetch_code(self.store, self.request.train["model"].get("code"), self.folder)
-            trainer = self._trainer(task, code, schedule, saved)
+            example = task.request([shard[0]])
+            trainer = self._trainer(task, code, example, schedule, saved)
         loop = EpochLoop(self, trainer, task, schedule, training, validation, saved)
         loop.run()
         with self.teller.part("package"):
             self.teller.tell("packaging")
-            example = task.request([shard[0]])
             uri = self.group.from_first(
                 self._package(trainer.model, task, code, loop.best_weights, example) if self.group.first else None
             )
@@ -113,11 +113,13 @@ class Work:
         task.learn(self.group.gather(task.summarise(shard)))
         return task
 
-    def _trainer(self, task: Task, code: Path | None, schedule: Schedule, saved: Saved | None) -> Trainer:
+    def _trainer(
+        self, task: Task, code: Path | None, example: Arrays, schedule: Schedule, saved: Saved | None
+    ) -> Trainer:
         train = self.request.train["train"]
         seed_everything(seed_of(train["seed"], "model"))  # the same weights on every worker
         model = components.make_model(
-            self.request.train["model"], task, code, fresh=saved is None, teller=self.teller
+            self.request.train["model"], task, code, example, fresh=saved is None, teller=self.teller
         ).to(self.group.device)
         if saved is not None:
             model.load_state_dict(saved[0])
