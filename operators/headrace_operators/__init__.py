@@ -1,1 +1,1 @@
-"""Operators for Kubernetes; they arrive with the release that runs on clusters."""
+"""Operators for Kubernetes: TrainingRun, ModelDeployment and ModelMonitor on a controller runtime of their own."""
