@@ -17,9 +17,10 @@ from headrace.api.parts import (
     StoreSettings,
     Text,
 )
-from headrace.spec.model import ALIAS_PATTERN
 
 KIND = "ModelDeployment"
+
+ALIAS = r"^[A-Za-z][A-Za-z0-9_-]{0,99}$"  # RE2 has no look-ahead: a rule says what of `spec.model.ALIAS_PATTERN` this leaves out
 
 
 class ModelReference(Part):
@@ -29,7 +30,7 @@ class ModelReference(Part):
     version: Annotated[str, Field(max_length=20, pattern=r"^[1-9][0-9]*$")] | None = Field(
         default=None, description="The version's number."
     )
-    alias: Annotated[str, Field(max_length=100, pattern=ALIAS_PATTERN)] | None = Field(
+    alias: Annotated[str, Field(max_length=100, pattern=ALIAS)] | None = Field(
         default=None, description="An alias whose version is served, and again when it moves."
     )
 

@@ -13,7 +13,6 @@ class PrometheusSettings(Part):
     """Where the measurements are."""
 
     url: Address = Field(description="Address of the Prometheus that scrapes the endpoint.")
-    secret_name: ObjectName | None = Field(default=None, description="Secret with the key `token` (a bearer token).")
 
 
 class Objectives(Part):
