@@ -144,8 +144,10 @@ class TrainingRunSpec(Part):
         default=None, alias="manifestURI", description="The split to train on: `<store>/splits/<fingerprint>`."
     )
     data: Data | None = Field(default=None, description="The data to split first, where there is no manifestURI.")
-    evaluate: tuple[Address, ...] = Field(
-        default=(), max_length=8, description="Packages to measure on the test split besides the new one."
+    champion_package_uri: Address | None = Field(
+        default=None,
+        alias="championPackageURI",
+        description="Package of the version to beat: measured on the same test split. Default: none.",
     )
     store: StoreSettings = Field(description="Where checkpoints, splits and packages lie.")
     mlflow: MLflowSettings = Field(description="Where metrics go.")
