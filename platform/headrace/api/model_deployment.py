@@ -20,7 +20,8 @@ from headrace.api.parts import (
 
 KIND = "ModelDeployment"
 
-ALIAS = r"^[A-Za-z][A-Za-z0-9_-]{0,99}$"  # RE2 has no look-ahead: a rule says what of `spec.model.ALIAS_PATTERN` this leaves out
+# RE2 has no look-ahead, so a rule says what `headrace.spec.model.ALIAS_PATTERN` forbids besides.
+ALIAS = r"^[A-Za-z][A-Za-z0-9_-]{0,99}$"
 
 
 class ModelReference(Part):
