@@ -11,10 +11,10 @@ unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install demo test test-unit test-models test-local check format lock generate bench clean
+.PHONY: help install demo test test-unit test-models test-local test-kubernetes cluster-up cluster-down check format lock generate bench clean
 
 help: ## Show this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 install: $(READY) ## Install everything, locked, into .venv
 
@@ -35,7 +35,7 @@ demo: $(READY) ## From data to a served prediction, with the seconds of each par
 	@$(BIN)/python examples/demo.py
 
 test: $(READY) ## Every check and every tier of tests this machine can run
-	@$(BIN)/python tests/run_tiers.py check unit models local
+	@$(BIN)/python tests/run_tiers.py check unit models local kubernetes
 
 test-unit: $(READY) ## Tests of one process, under a minute
 	@$(BIN)/python tests/run_tiers.py unit
@@ -45,6 +45,16 @@ test-models: $(READY) ## Real training on small data, to a stated metric
 
 test-local: $(READY) ## Real Ray, MLflow, kfp.local and Serve on this machine
 	@$(BIN)/python tests/run_tiers.py local
+
+test-kubernetes: $(READY) ## A real Kubernetes control plane, KubeRay and Kueue (docs/test-bed.md)
+	@$(BIN)/python tests/run_tiers.py kubernetes
+
+CLUSTER ?= .cluster
+cluster-up: $(READY) ## Start a control plane with KubeRay in .cluster (CLUSTER=...), without root
+	@$(BIN)/python tests/kubernetes/cluster.py up $(CLUSTER)
+
+cluster-down: $(READY) ## End it
+	@$(BIN)/python tests/kubernetes/cluster.py down $(CLUSTER)
 
 check: $(READY) ## Lint, format, types, layers, and everything generated
 	@$(BIN)/ruff check .

@@ -1,0 +1,194 @@
+"""The operators of others that ours works with, as real processes beside the control plane: KubeRay and Kueue.
+
+Each is installed from its makers' own manifests, with its own ServiceAccount and no rights beyond those they give.
+Only its Deployment is left out, as there is no node: the process here takes its place.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import httpx
+
+from headrace_testbed.api import Object
+from headrace_testbed.builds import built, manifests
+from headrace_testbed.control_plane import START_SECONDS, ControlPlane
+from headrace_testbed.processes import Daemon, free_port
+from headrace_testbed.waiting import eventually
+
+_KUBERAY_1_7 = Path(__file__).parent.parent / "crds" / "kuberay-1.7"
+_LEFT_OUT = ("Deployment", "APIService", "Namespace")
+
+
+def _healthy(url: str) -> bool:
+    try:
+        return httpx.get(url, trust_env=False).is_success
+    except httpx.TransportError:
+        return False
+
+
+def _install(plane: ControlPlane, namespace: str, objects: Iterable[Object]) -> None:
+    """Apply OBJECTS, after their namespace, and wait until the API server serves the kinds among them."""
+    plane.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+    kinds = []
+    for manifest in objects:
+        plane.api.apply(manifest, "testbed", force=True)
+        if manifest["kind"] == "CustomResourceDefinition":
+            kinds.append(plane.api.path_of(manifest))
+
+    def established(path: str) -> bool:
+        conditions = plane.api.get(path).get("status", {}).get("conditions", [])
+        return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
+
+    for path in kinds:
+        eventually(lambda path=path: established(path))
+
+
+def install_kuberay_1_7(plane: ControlPlane) -> None:
+    """Make the kinds of KubeRay 1.7 known: the version that our manifests must be valid under as well as 1.6."""
+    for archive in sorted(_KUBERAY_1_7.glob("*.yaml.gz")):
+        plane.kubectl("apply", "--server-side", "-f", "-", input=gzip.decompress(archive.read_bytes()).decode())
+    plane.kubectl("wait", "--for=condition=Established", "crd", "--all")
+
+
+class KubeRayOperator:
+    """KubeRay's operator, version 1.6. Outside the cluster it reaches dashboards through the API server's proxy."""
+
+    NAMESPACE = "kuberay-system"
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self._plane = plane
+        self._health = f"127.0.0.1:{free_port()}"
+        self.metrics_address = f"127.0.0.1:{free_port()}"
+        self.daemon: Daemon | None = None
+
+    def _objects(self) -> Iterable[Object]:
+        for manifest in manifests("kuberay"):
+            if manifest["kind"] not in (*_LEFT_OUT, "Service"):
+                in_our_namespace = json.dumps(manifest).replace(
+                    '"namespace": "default"', f'"namespace": "{self.NAMESPACE}"'
+                )
+                yield json.loads(in_our_namespace)
+
+    def start(self) -> None:
+        """Install it and wait until it works."""
+        _install(self._plane, self.NAMESPACE, self._objects())
+        self.daemon = Daemon(
+            "ray-operator",
+            [
+                built("kuberay") / "ray-operator",
+                f"-kubeconfig={self._plane.kubeconfig_for_service_account(self.NAMESPACE, 'kuberay-operator')}",
+                "-enable-leader-election=false",
+                "-use-kubernetes-proxy",
+                "-enable-metrics",
+                f"-metrics-addr={self.metrics_address}",
+                f"-health-probe-bind-address={self._health}",
+            ],
+            self._plane.folder / "ray-operator.log",
+        )
+        self.daemon.start()
+        self.daemon.wait_for(lambda: _healthy(f"http://{self._health}/readyz"), START_SECONDS)
+
+    def stop(self) -> None:
+        """End it. What it installed stays until the control plane goes."""
+        if self.daemon:
+            self.daemon.kill()
+
+
+class Kueue:
+    """Kueue's manager with its webhooks, managing Jobs and Ray's three kinds.
+
+    Its certificates reach it as a kubelet would bring them: read from the Secret that it fills itself. The API server
+    reaches its webhooks through a Service of type ExternalName, the one kind that may point to loopback.
+    """
+
+    NAMESPACE = "kueue-system"
+    FRAMEWORKS = ("batch/job", "ray.io/rayjob", "ray.io/raycluster", "ray.io/rayservice")
+    _SERVICE = "kueue-webhook-service"
+    _SECRET = "kueue-webhook-server-cert"
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self._plane = plane
+        self._folder = plane.folder / "kueue"
+        self._health = f"127.0.0.1:{free_port()}"
+        self._webhook_port = free_port()
+        self.daemon: Daemon | None = None
+
+    def _config(self) -> Path:
+        config = {
+            "apiVersion": "config.kueue.x-k8s.io/v1beta2",
+            "kind": "Configuration",
+            "namespace": self.NAMESPACE,
+            "health": {"healthProbeBindAddress": self._health},
+            "metrics": {"bindAddress": f"127.0.0.1:{free_port()}"},
+            "webhook": {"host": "127.0.0.1", "port": self._webhook_port, "certDir": str(self._folder / "certificates")},
+            "internalCertManagement": {
+                "enable": True,
+                "webhookServiceName": self._SERVICE,
+                "webhookSecretName": self._SECRET,
+            },
+            "leaderElection": {"leaderElect": False},
+            "manageJobsWithoutQueueName": False,
+            "integrations": {"frameworks": list(self.FRAMEWORKS)},
+            "featureGates": {"VisibilityOnDemand": False},
+        }
+        path = self._folder / "config.json"
+        path.write_text(json.dumps(config))
+        return path
+
+    def _concerns_us(self, webhook: Object) -> bool:
+        """Whether it is about Kueue's kinds or a framework that is on; the others would refuse what tests make."""
+        path = webhook["clientConfig"]["service"]["path"]
+        return any(part in path for part in ("-kueue-x-k8s-io-", "-ray-io-", "-batch-v1-job"))
+
+    def _objects(self) -> Iterable[Object]:
+        for manifest in manifests("kueue"):
+            if manifest["kind"] in _LEFT_OUT or "visibility" in manifest["metadata"]["name"]:
+                continue
+            if manifest["kind"].endswith("WebhookConfiguration"):
+                manifest["webhooks"] = [each for each in manifest["webhooks"] if self._concerns_us(each)]
+            if manifest["kind"] == "Service":
+                if manifest["metadata"]["name"] != self._SERVICE:
+                    continue
+                manifest["spec"] = {"type": "ExternalName", "externalName": "localhost"}
+            yield manifest
+
+    def _serve_on_port(self, manifest: Object) -> Object:
+        """Point every reference to the webhooks' Service at the port of the process."""
+        text = json.dumps(manifest).replace(
+            f'"name": "{self._SERVICE}"', f'"name": "{self._SERVICE}", "port": {self._webhook_port}'
+        )
+        return json.loads(text) if manifest["kind"] != "Service" else manifest
+
+    def start(self) -> None:
+        """Install it and wait until it works and its webhooks are trusted."""
+        (self._folder / "certificates").mkdir(parents=True, exist_ok=True)
+        _install(self._plane, self.NAMESPACE, map(self._serve_on_port, self._objects()))
+        kubeconfig = self._plane.kubeconfig_for_service_account(self.NAMESPACE, "kueue-controller-manager")
+        self.daemon = Daemon(
+            "kueue",
+            [
+                built("kueue") / "kueue",
+                f"--config={self._config()}",
+                f"--kubeconfig={kubeconfig}",
+            ],
+            self._plane.folder / "kueue.log",
+        )
+        self.daemon.start()
+        self._bring_certificates()
+        self.daemon.wait_for(lambda: _healthy(f"http://{self._health}/readyz"), START_SECONDS)
+
+    def _bring_certificates(self) -> None:
+        secret = f"/api/v1/namespaces/{self.NAMESPACE}/secrets/{self._SECRET}"
+        data = eventually(lambda: self._plane.api.get(secret).get("data"), START_SECONDS)
+        for name in ("tls.key", "tls.crt", "ca.crt"):  # the certificate last but one: Kueue starts when it is there
+            (self._folder / "certificates" / name).write_bytes(base64.b64decode(data[name]))
+
+    def stop(self) -> None:
+        """End it. Its webhooks refuse Ray's kinds from then on, as they do when a real one is down."""
+        if self.daemon:
+            self.daemon.kill()

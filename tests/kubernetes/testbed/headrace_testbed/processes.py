@@ -1,0 +1,104 @@
+"""Daemons of the test bed: each in a session of its own, with a log, and none outlives whoever started it.
+
+The kernel kills a daemon when its starter dies (`setpriv --pdeathsig`), so a killed pytest leaves nothing behind. The
+kernel watches the starting *thread*; that is why one thread, which ends only with this process, starts them all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+_STARTER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="testbed-starter")
+_LAST_LINES = 40
+
+
+def free_port() -> int:
+    """A loopback port nobody listens on, outside the range from which the kernel gives ports to clients."""
+    for port in random.sample(range(15000, 30000), 200):
+        with contextlib.closing(socket.socket()) as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("200 ports between 15000 and 30000 were tried and none is free")
+
+
+class Daemon:
+    """One process with its log. `start` may be called again after `kill` or `stop`: the log goes on."""
+
+    def __init__(self, name: str, command: list[str | Path], log: Path, env: Mapping[str, str] | None = None) -> None:
+        self.name = name
+        self.command = [str(part) for part in command]
+        self.log = log
+        self._env = {"PATH": os.environ.get("PATH", ""), "HOME": str(log.parent), **(env or {})}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None, f"{self.name} was not started"
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it, in a session of its own."""
+        command = ["setpriv", "--pdeathsig", "KILL", "--", *self.command]
+        with open(self.log, "ab") as log:
+            self._process = _STARTER.submit(
+                subprocess.Popen,
+                command,
+                env=self._env,
+                cwd=self.log.parent,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            ).result()
+
+    def kill(self) -> None:
+        """End it as a crash would: SIGKILL, to its whole session."""
+        self._end(signal.SIGKILL, 10)
+
+    def stop(self, seconds: float = 5) -> None:
+        """Ask it to end, and after SECONDS make it."""
+        try:
+            self._end(signal.SIGTERM, seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def _end(self, number: int, seconds: float) -> None:
+        if self._process is not None and self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
+            self._process.wait(seconds)
+
+    def log_end(self) -> str:
+        """The last lines of its log."""
+        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+        return "\n".join(lines[-_LAST_LINES:])
+
+    def wait_for(self, ready: Callable[[], bool], seconds: float) -> None:
+        """Wait until READY; fail with the end of its log if it ends before, or SECONDS pass."""
+        deadline = time.monotonic() + seconds
+        while not ready():
+            ended = not self.running
+            if ended or time.monotonic() > deadline:
+                what = f"ended with {self._process.poll() if self._process else None}" if ended else "is not ready"
+                raise RuntimeError(
+                    f"{self.name} {what} within {seconds:.0f} s. {self.log} ends with:\n{self.log_end()}"
+                )
+            time.sleep(0.05)
