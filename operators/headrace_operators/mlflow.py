@@ -13,13 +13,10 @@ from typing import Any
 
 import httpx
 
+from headrace.api.reports import PACKAGE_SHA256_TAG, PACKAGE_URI_TAG, RUN_ID_TAG
 from headrace_operators.mlflow_rest import NotThere, Rest, Unreachable, shown
 
 __all__ = ["MLflow", "ModelVersion", "NotThere", "RunReport", "Unreachable", "report_of", "shown"]
-
-RUN_ID_TAG = "headrace.run_id"
-PACKAGE_URI_TAG = "headrace.package_uri"
-PACKAGE_SHA256_TAG = "headrace.package_sha256"
 
 MOST_METRICS = 64  # what an object's status holds of a run's metrics, the first by name
 SYSTEM_METRICS = "system/"  # MLflow's samples of the machine: no results of training

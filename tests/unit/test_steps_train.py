@@ -47,6 +47,7 @@ class Platform:
         self.said.append(f"open {step.run_id}")
         return SimpleNamespace(
             mlflow_run_id="m1",
+            reserved_seconds=(12.0, 0.0),
             to_record=lambda: {"tracking_uri": "sqlite:///x", "experiment_id": "1", "run_id": "m1"},
             log_test_metrics=lambda metrics, package=None: self.said.append("test metrics"),
             log_pictures=lambda folder: self.said.append("pictures") or [],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import time
 from pathlib import Path
 from typing import Any
 
@@ -155,19 +156,48 @@ def test_reports_are_passed_on_once_and_half_a_line_waits(tmp_path: Path) -> Non
     class Reporter:
         logged: list[int] = []
 
-        def log_epoch(self, step: int, metrics: Any, timestamp: float) -> None:
+        def log_epoch(self, step: int, metrics: Any, timestamp: float, tags: Any) -> None:
             self.logged.append(step)
 
     path = tmp_path / "reports.jsonl"
-    reports = _Reports(path, Reporter())  # type: ignore[arg-type]
+    reports = _Reports(path, Reporter(), request(Store(str(tmp_path))))  # type: ignore[arg-type]
     reports.pass_on()
-    path.write_text('{"epoch": 1, "metrics": {}, "time": 1}\n{"epoch": 2, "met')
+    path.write_text('{"epoch": 1, "metrics": {}, "time": 1, "workers": 1}\n{"epoch": 2, "met')
     reports.pass_on()
     reports.pass_on()
     assert Reporter.logged == [1]
-    path.write_text('{"epoch": 1, "metrics": {}, "time": 1}\n{"epoch": 2, "metrics": {}, "time": 2}\n')
+    path.write_text(
+        '{"epoch": 1, "metrics": {}, "time": 1, "workers": 1}\n{"epoch": 2, "metrics": {}, "time": 2, "workers": 1}\n'
+    )
     reports.pass_on()
     assert Reporter.logged == [1, 2]
+
+
+def test_reports_tell_the_newest_checkpoint_and_what_the_workers_held(tmp_path: Path) -> None:
+    class Reporter:
+        tags: list[Any] = []
+
+        def log_epoch(self, step: int, metrics: Any, timestamp: float, tags: Any) -> None:
+            self.tags.append(tags)
+
+    path = tmp_path / "reports.jsonl"
+    asked = request(Store(str(tmp_path)), cpus_per_worker=2, gpus_per_worker=1, reserved_seconds=(100.0, 50.0))
+    reports = _Reports(path, Reporter(), asked)  # type: ignore[arg-type]
+    now = time.time()
+    entries = [
+        {"epoch": 1, "metrics": {}, "time": now + 10, "workers": 2},
+        {"epoch": 2, "metrics": {}, "time": now + 15, "workers": 1, "checkpoint": "checkpoint_2"},
+        {"epoch": 1, "metrics": {}, "time": now - 99, "workers": 1},  # told by an earlier attempt: it held nothing here
+    ]
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    reports.pass_on()
+    first, second, third = Reporter.tags
+    assert float(first["headrace.cpu_seconds"]) == pytest.approx(100 + 10 * 2 * 2, abs=1)
+    assert "headrace.checkpoint_uri" not in first
+    assert float(second["headrace.gpu_seconds"]) == pytest.approx(50 + 10 * 2 + 5, abs=1)
+    assert second["headrace.checkpoint_uri"] == f"{asked.checkpoints_uri}/checkpoint_2"
+    assert second["headrace.checkpoint_epoch"] == "2"
+    assert third["headrace.cpu_seconds"] == second["headrace.cpu_seconds"]
 
 
 def test_progress_is_told_twice_a_second_and_a_new_phase_at_once(

@@ -54,6 +54,10 @@ class Run(Protocol):
 
     mlflow_run_id: str
 
+    @property
+    def reserved_seconds(self) -> tuple[float, float]:
+        """CPU and GPU seconds that earlier attempts' workers held."""
+
     def to_record(self) -> dict[str, str]:
         """The record's `mlflow` part."""
 
@@ -213,6 +217,7 @@ class TrainStep:
         mlflow: dict[str, Any] = {}
         if run is not None:
             mlflow = {"tracking_uri": run.to_record()["tracking_uri"], "mlflow_run_id": run.mlflow_run_id}
+            mlflow["reserved_seconds"] = run.reserved_seconds
         began = time.monotonic()
         with self.tools.workers(step, self.part["train"]) as (connection, demand):
             self.parts["head_and_turn"] = round(time.monotonic() - began, 3)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from headrace.api.reports import ATTEMPT_TAG
 from headrace.base.jsonfile import sha256_of
 from headrace.steps.step import Step
 from headrace.steps.train import Run, TrainTools
@@ -30,7 +31,6 @@ def _train(request: Any, *, connection: Any) -> Any:
 
 def open_run(step: Step, split_fingerprint: str) -> Run:
     """The MLflow run of STEP's run, with what is known before training starts."""
-    from headrace.data import Manifest
     from headrace.tracking import TrackedRun
 
     origin = read_note(step.store, step.run_id, "origin") or {}
@@ -43,19 +43,26 @@ def open_run(step: Step, split_fingerprint: str) -> Run:
         tags={
             "headrace.spec_sha256": origin.get("spec_sha256") or sha256_of(spec),
             "headrace.split_fingerprint": split_fingerprint,
-            "headrace.attempt": step.attempt,
+            ATTEMPT_TAG: step.attempt,
             "headrace.git_dirty": str(git["dirty"]).lower() if git else None,
             "mlflow.source.git.commit": git.get("commit"),
         },
         check=step.check,
     )
-    if spec:
-        run.log_params(spec)
+    log_facts(run, step, split_fingerprint, spec, spec.get("data", {}).get("source", ""))
+    return run
+
+
+def log_facts(run: Any, step: Step, split_fingerprint: str, record: Mapping[str, Any], source: str) -> None:
+    """Log what is known of a training before it starts: RECORD as parameters, the split of SOURCE as the dataset."""
+    from headrace.data import Manifest
+
+    if record:
+        run.log_params(record)
     manifest = Manifest(step.store, split_fingerprint)
-    source = spec.get("data", {}).get("source", "")
+    name = str(record.get("name", step.run_id))
     run.log_dataset(name, split_fingerprint, manifest.schema.to_record(), _counts(manifest), source)
     run.start_system_metrics()
-    return run
 
 
 def _counts(manifest: Any) -> dict[str, int]:

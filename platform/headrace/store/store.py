@@ -64,6 +64,16 @@ class Store:
         Path(temporary).replace(path)
         return uri
 
+    def create_json(self, uri: str, value: Any) -> bool:
+        """Write VALUE at URI unless something is there; whether it was written. Of several writers one succeeds."""
+        path = self.path(uri)
+        self.filesystem.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+        try:
+            self.filesystem.pipe_file(path, canonical(value).encode(), mode="create")
+        except FileExistsError:
+            return False
+        return True
+
     def read_json(self, uri: str) -> Any:
         """The value at URI, or None where there is nothing."""
         try:

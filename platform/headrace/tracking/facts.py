@@ -31,6 +31,14 @@ _KEY = re.compile(r"[^\w\-./ ]")
 Item = TypeVar("Item")
 
 
+def number(text: str | None) -> float:
+    """The number in a tag; 0 where it is none."""
+    try:
+        return float(text or 0)
+    except ValueError:
+        return 0.0
+
+
 def batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
     """ITEMS in pieces of at most SIZE."""
     for start in range(0, len(items), size):

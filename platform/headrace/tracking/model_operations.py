@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headrace.api.reports import PACKAGE_SHA256_TAG
 from headrace.tracking import facts
 from headrace_models.package import arrays, read_package
 from headrace_models.package.manifest import EXAMPLE
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
 
-SHA256_TAG = "headrace.package_sha256"
 LOADER = "headrace_models.package.mlflow_loader"
 # What serving a package imports. Headrace itself is what must be installed where it is served.
 REQUIREMENTS = ("headrace", "mlflow", "numpy", "pandas", "pillow", "pydantic", "safetensors", "torch", "torchvision")
@@ -46,7 +46,7 @@ def log_package(
             experiment_id,
             name=model_name,
             source_run_id=mlflow_run_id,
-            tags={SHA256_TAG: sha256},
+            tags={PACKAGE_SHA256_TAG: sha256},
             params=dict(mlflow.get_run(mlflow_run_id).data.params),
         )
     if str(model.status) != "READY":
@@ -62,7 +62,7 @@ def log_package(
 def find_logged(mlflow: MlflowClient, mlflow_run_id: str, sha256: str) -> LoggedModel | None:
     """The model that the run logged of the package SHA256, or None."""
     experiment = mlflow.get_run(mlflow_run_id).info.experiment_id
-    query = f"source_run_id = '{mlflow_run_id}' AND tags.`{SHA256_TAG}` = '{sha256}'"
+    query = f"source_run_id = '{mlflow_run_id}' AND tags.`{PACKAGE_SHA256_TAG}` = '{sha256}'"
     found = mlflow.search_logged_models([experiment], filter_string=query, max_results=1)
     return found[0] if found else None
 

@@ -12,13 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from headrace.api.reports import RUN_ID_TAG
 from headrace.base.errors import InvalidInput
 from headrace.tracking.calls import Check, call, no_check
 from headrace.tracking.connection import tracking_uri
 
-PACKAGE_URI_TAG = "headrace.package_uri"
-PACKAGE_SHA256_TAG = "headrace.package_sha256"
-RUN_ID_TAG = "headrace.run_id"
 GATE_TAG = "headrace.gate"
 CHECKS_TAG = "headrace.gate.checks"
 SPLIT_TAG = "headrace.split_fingerprint"

@@ -6,10 +6,11 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from headrace.api.reports import PACKAGE_SHA256_TAG, PACKAGE_URI_TAG, RUN_ID_TAG
 from headrace.base.locks import file_lock
 from headrace.tracking.connection import lock_path, me
 from headrace.tracking.model_operations import find_logged
-from headrace.tracking.registry import CHECKS_TAG, GATE_TAG, PACKAGE_SHA256_TAG, PACKAGE_URI_TAG, RUN_ID_TAG, SPLIT_TAG
+from headrace.tracking.registry import CHECKS_TAG, GATE_TAG, SPLIT_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

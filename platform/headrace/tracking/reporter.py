@@ -28,6 +28,7 @@ class _Points:
     step: int
     metrics: Mapping[str, float]
     timestamp_ms: int
+    tags: Mapping[str, str]
 
 
 class Reporter:
@@ -52,12 +53,19 @@ class Reporter:
         self._thread = threading.Thread(target=self._work, name="headrace-reporter", daemon=True)
         self._thread.start()
 
-    def log_epoch(self, step: int, metrics: Mapping[str, Any], timestamp: float | None = None) -> None:
-        """Take METRICS of epoch STEP for writing; returns at once and never raises.
+    def log_epoch(
+        self,
+        step: int,
+        metrics: Mapping[str, Any],
+        timestamp: float | None = None,
+        tags: Mapping[str, str | None] | None = None,
+    ) -> None:
+        """Take METRICS of epoch STEP for writing, and TAGS of the run after them; returns at once and never raises.
 
         TIMESTAMP is in seconds since 1970, default now.
         """
-        points = _Points(step, facts.finite(metrics), int((timestamp or time.time()) * 1000))
+        moment = int((timestamp or time.time()) * 1000)
+        points = _Points(step, facts.finite(metrics), moment, facts.tags(tags or {}))
         with self._changed:
             self._pending += 1
         self._queue.put(points)
@@ -151,3 +159,6 @@ class Reporter:
         if points:
             call("log_points", self._uri, mlflow_run_id=self._run_id, points=list(points.values()))
             self._known |= points.keys()
+        tags = {key: value for item in waiting for key, value in item.tags.items()}  # the newest value of each
+        if tags:
+            call("set_tags", self._uri, mlflow_run_id=self._run_id, tags=tags)

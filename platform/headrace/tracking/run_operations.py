@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headrace.api.reports import RUN_ID_TAG
 from headrace.base.locks import file_lock
 from headrace.base.processes import ProcessRef
 from headrace.tracking import facts, system_metrics
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-RUN_ID_TAG = "headrace.run_id"
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI shows training, not prompts
 
 
@@ -47,7 +47,8 @@ def open_run(
                 found = _settle(mlflow, experiment_id, run_id, found)
         else:
             _resume(mlflow, found, wanted)
-    return {"mlflow_run_id": found.info.run_id, "experiment_id": experiment_id, "created": created}
+    before = {} if created else {key: value for key, value in found.data.tags.items() if key.startswith("headrace.")}
+    return {"mlflow_run_id": found.info.run_id, "experiment_id": experiment_id, "created": created, "tags": before}
 
 
 def find_run(mlflow: MlflowClient, uri: str, *, run_id: str) -> dict[str, str] | None:

@@ -11,8 +11,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
+from headrace.api.reports import CPU_SECONDS_TAG, GPU_SECONDS_TAG
 from headrace.base.errors import InvalidInput
 from headrace.base.processes import ProcessRef
 from headrace.tracking import facts
@@ -33,12 +35,22 @@ class LoggedPackage:
 class TrackedRun:
     """A Headrace run's one MLflow run. Made by `open`."""
 
-    def __init__(self, run_id: str, *, mlflow_run_id: str, experiment_id: str, uri: str, check: Check) -> None:
+    def __init__(
+        self,
+        run_id: str,
+        *,
+        mlflow_run_id: str,
+        experiment_id: str,
+        uri: str,
+        check: Check,
+        tags: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.run_id = run_id
         self.mlflow_run_id = mlflow_run_id
         self.experiment_id = experiment_id
         self.tracking_uri = uri
         self._check = check
+        self.tags = dict(tags)  # Headrace's own, as earlier attempts left them
         self._test_dataset: tuple[str, str] | None = None
 
     @classmethod
@@ -66,7 +78,14 @@ class TrackedRun:
         uri = uri or tracking_uri()
         check()
         ids = call("open_run", uri, run_id=_checked(run_id), experiment=experiment, tags=facts.tags(tags or {}))
-        return cls(run_id, mlflow_run_id=ids["mlflow_run_id"], experiment_id=ids["experiment_id"], uri=uri, check=check)
+        return cls(
+            run_id,
+            mlflow_run_id=ids["mlflow_run_id"],
+            experiment_id=ids["experiment_id"],
+            uri=uri,
+            check=check,
+            tags=ids["tags"],
+        )
 
     def to_record(self) -> dict[str, str]:
         """The `mlflow` part of a run's JSON (DESIGN §5)."""
@@ -75,6 +94,11 @@ class TrackedRun:
             "experiment_id": self.experiment_id,
             "run_id": self.mlflow_run_id,
         }
+
+    @property
+    def reserved_seconds(self) -> tuple[float, float]:
+        """CPU and GPU seconds that earlier attempts' workers held."""
+        return facts.number(self.tags.get(CPU_SECONDS_TAG)), facts.number(self.tags.get(GPU_SECONDS_TAG))
 
     # facts of the run
 

@@ -21,7 +21,8 @@ class RunCallback(UserCallback):
     """Tells of epochs, and ends the run at once on a failure that would come again.
 
     Args:
-        reports_path: where a JSON line is appended for each epoch: {"epoch", "metrics", "time"}.
+        reports_path: where a JSON line is appended for each epoch: {"epoch", "metrics", "time", "workers"}, and
+            "checkpoint", the name of the folder that holds all epochs up to this one, where there is one.
         events_path: the run's events.jsonl, or None.
     """
 
@@ -32,11 +33,15 @@ class RunCallback(UserCallback):
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
         """Pass on the epochs that the first worker reported and that were not told before."""
-        for entry in metrics[0]["epochs"]:
+        entries = metrics[0]["epochs"]
+        for entry in entries:
             if entry["epoch"] > self._told:
                 self._told = entry["epoch"]
+                told = {**entry, "workers": len(metrics)}
+                if checkpoint is not None and entry is entries[-1]:
+                    told["checkpoint"] = checkpoint.path.rstrip("/").rsplit("/", 1)[-1]
                 with open(self.reports_path, "a", encoding="utf-8") as file:
-                    file.write(json.dumps(entry) + "\n")
+                    file.write(json.dumps(told) + "\n")
                 if not entry.get("resumed"):
                     self._emit("metrics", epoch=entry["epoch"], metrics=entry["metrics"])
 

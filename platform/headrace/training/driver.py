@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headrace.api.reports import CHECKPOINT_EPOCH_TAG, CHECKPOINT_URI_TAG, CPU_SECONDS_TAG, GPU_SECONDS_TAG
 from headrace.base import events
 from headrace.base.errors import HeadraceError, RunFailed, error_from_record
 from headrace.base.jsonfile import read_json, write_json
@@ -122,12 +123,15 @@ def _log_missing(reporter: Reporter | None, history: list[dict[str, Any]]) -> No
 
 
 class _Reports:
-    """The controller's lines, each passed on once."""
+    """The controller's lines, each passed on once, with what they mean for the run's tags."""
 
-    def __init__(self, path: Path, reporter: Reporter | None) -> None:
+    def __init__(self, path: Path, reporter: Reporter | None, request: TrainingRequest) -> None:
         self._path = path
         self._reporter = reporter
+        self._request = request
         self._read = 0
+        self._until = time.time()
+        self._cpu_seconds, self._gpu_seconds = request.reserved_seconds
 
     def pass_on(self) -> None:
         """Log what was appended since the last call."""
@@ -140,7 +144,19 @@ class _Reports:
                     return
                 self._read += len(line)
                 entry = json.loads(line)
-                self._reporter.log_epoch(entry["epoch"], entry["metrics"], entry["time"])
+                self._reporter.log_epoch(entry["epoch"], entry["metrics"], entry["time"], self._tags(entry))
+
+    def _tags(self, entry: Mapping[str, Any]) -> dict[str, str]:
+        """The run's tags after ENTRY: what the workers have held so far, and where the newest checkpoint lies."""
+        seconds = max(0.0, entry["time"] - self._until)
+        self._until += seconds
+        self._cpu_seconds += seconds * entry["workers"] * self._request.cpus_per_worker
+        self._gpu_seconds += seconds * entry["workers"] * self._request.gpus_per_worker
+        tags = {CPU_SECONDS_TAG: f"{self._cpu_seconds:.1f}", GPU_SECONDS_TAG: f"{self._gpu_seconds:.1f}"}
+        if entry.get("checkpoint"):
+            tags[CHECKPOINT_URI_TAG] = f"{self._request.checkpoints_uri}/{entry['checkpoint']}"
+            tags[CHECKPOINT_EPOCH_TAG] = str(entry["epoch"])
+        return tags
 
 
 # the child
@@ -160,7 +176,7 @@ def _run_child(
         stdin=subprocess.DEVNULL,
         process_group=0,  # Ctrl-C is ours to handle
     )
-    reports = _Reports(scratch / "reports.jsonl", reporter)
+    reports = _Reports(scratch / "reports.jsonl", reporter, request)
     try:
         while child.poll() is None:
             reports.pass_on()

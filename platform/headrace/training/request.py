@@ -57,6 +57,7 @@ class TrainingRequest:
         evaluate: packages to measure on the test split besides the new one (the champion).
         provenance: what the package's record says of its origin.
         tracking_uri, mlflow_run_id: where each epoch's metrics are logged; None logs none.
+        reserved_seconds: CPU and GPU seconds that earlier attempts' workers held; this one's are added to them.
         events_path: the run's events.jsonl; None prints events.
         workers: the least and the most workers.
         gpus_per_worker, cpus_per_worker: what each worker reserves.
@@ -74,6 +75,7 @@ class TrainingRequest:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     tracking_uri: str | None = None
     mlflow_run_id: str | None = None
+    reserved_seconds: tuple[float, float] = (0.0, 0.0)
     events_path: str | None = None
     workers: tuple[int, int] = (1, 1)
     gpus_per_worker: int = 0
@@ -83,13 +85,16 @@ class TrainingRequest:
         """Plain JSON values."""
         record = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         record.update(train=dict(self.train), provenance=dict(self.provenance))
-        record.update(evaluate=list(self.evaluate), workers=list(self.workers))
+        record.update({name: list(getattr(self, name)) for name in _TUPLES})
         return record
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> TrainingRequest:
         """The inverse of `to_record`."""
-        return cls(**{**record, "evaluate": tuple(record["evaluate"]), "workers": tuple(record["workers"])})
+        return cls(**{**record, **{name: tuple(record[name]) for name in _TUPLES}})
+
+
+_TUPLES = ("evaluate", "workers", "reserved_seconds")  # JSON knows lists only
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,159 @@
+"""A TrainingRun's driver as KubeRay starts it: posted to the head's job API, told everything by its environment."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from headrace.api.reports import CHECKPOINT_URI_TAG, CPU_SECONDS_TAG, FAILURE_LINE, PACKAGE_URI_TAG
+from headrace.local.ray_head import Head
+from headrace.store import Store
+from headrace.store.step_files import read_result
+from headrace.tracking import ensure_store
+
+SPEC: dict[str, Any] = {
+    "tasks": [{"name": "image-classification"}],
+    "model": {"name": "mlp"},
+    "train": {"epochs": 3, "workers": {"min": 2, "max": 2}, "optimizer": {"name": "adam", "args": {"lr": 0.01}}},
+    "data": {"source": "builtin:digits", "format": "image-folder"},
+    "store": {"uri": "s3://told-by-the-environment"},
+    "mlflow": {"trackingURI": "http://told-by-the-environment"},
+}
+
+
+@dataclass
+class Jobs:
+    """The job API of one head, asked as KubeRay's HTTPMode asks it."""
+
+    head: Head
+    store: Store
+    names: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        headers = {"Authorization": f"Bearer {self.head.token()}"}
+        self.http = httpx.Client(base_url=self.head.dashboard_url, headers=headers, timeout=30, trust_env=False)
+
+    def submit(self, run_id: str, attempt: str, spec: dict[str, Any] = SPEC, *, pod: str = "pod-1") -> str:
+        environment = {
+            "HEADRACE_TRAINING_RUN": json.dumps(spec),
+            "HEADRACE_RUN_ID": run_id,
+            "HEADRACE_ATTEMPT": attempt,
+            "HEADRACE_RAY_CLUSTER": f"{run_id}-x1",
+            "HEADRACE_POD_UID": pod,
+            "HEADRACE_STORE": self.store.url,
+            "MLFLOW_TRACKING_URI": ensure_store(),
+        }
+        answer = self.http.post(
+            "/api/jobs/",
+            json={
+                "entrypoint": f"{sys.executable} -m headrace.steps.training_job",
+                "runtime_env": {"env_vars": environment},
+            },
+        )
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["submission_id"])
+
+    def end_of(self, job: str, seconds: float = 120) -> tuple[str, str]:
+        """The job's last status and its log."""
+        deadline = time.monotonic() + seconds
+        while (status := self.http.get(f"/api/jobs/{job}").json()["status"]) in ("PENDING", "RUNNING"):
+            assert time.monotonic() < deadline, self.log(job)
+            time.sleep(0.2)
+        return status, self.log(job)
+
+    def log(self, job: str) -> str:
+        return str(self.http.get(f"/api/jobs/{job}/logs").json()["logs"])
+
+    def wait_for_epoch(self, job: str, epoch: int) -> None:
+        deadline = time.monotonic() + 120
+        while f'"epoch": {epoch}, "metrics"' not in self.log(job):
+            assert time.monotonic() < deadline, self.log(job)
+            time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def jobs(head: Head, headrace_home: Path) -> Jobs:
+    return Jobs(head, Store(str(headrace_home / "job-store")))
+
+
+def mlflow_runs(run_id: str) -> list[Any]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(ensure_store())
+    everywhere = [experiment.experiment_id for experiment in client.search_experiments()]
+    return list(client.search_runs(everywhere, filter_string=f"tags.`headrace.run_id` = '{run_id}'"))
+
+
+def steps_of(run: Any, metric: str) -> list[int]:
+    from mlflow import MlflowClient
+
+    return [point.step for point in MlflowClient(ensure_store()).get_metric_history(run.info.run_id, metric)]
+
+
+def failure_in(log: str) -> dict[str, Any]:
+    last = log.strip().splitlines()[-1]
+    assert last.startswith(FAILURE_LINE), log
+    found = json.loads(last.removeprefix(FAILURE_LINE))
+    assert isinstance(found, dict)
+    return found
+
+
+def files_of(store: Store, run_id: str) -> dict[str, int]:
+    root = Path(store.url) / "runs" / run_id
+    return {str(path): path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
+
+
+def test_a_job_splits_trains_and_reports_and_a_second_head_touches_nothing(jobs: Jobs) -> None:
+    status, log = jobs.end_of(jobs.submit("job-aaaaaaaa", "1.1"))
+    assert status == "SUCCEEDED", log
+    result = read_result(jobs.store, "job-aaaaaaaa", "train", "1.1")
+    assert result is not None
+    assert result["metrics"]["accuracy"] > 0.5
+    (run,) = mlflow_runs("job-aaaaaaaa")
+    assert run.info.status == "FINISHED"
+    assert steps_of(run, "validation.accuracy") == [1, 2, 3]
+    tags = run.data.tags
+    assert tags[PACKAGE_URI_TAG] == result["package_uri"]
+    assert Path(tags[CHECKPOINT_URI_TAG]).is_dir()
+    assert float(tags[CPU_SECONDS_TAG]) > 0
+    assert tags["headrace.attempt"] == "1.1"
+
+    before = files_of(jobs.store, "job-aaaaaaaa")
+    status, log = jobs.end_of(jobs.submit("job-aaaaaaaa", "1.1", pod="pod-2"))
+    assert status == "FAILED"
+    assert failure_in(log)["code"] == "superseded"
+    assert failure_in(log)["permanent"] is False
+    assert files_of(jobs.store, "job-aaaaaaaa") == before
+
+
+def test_the_next_attempt_goes_on_in_the_same_mlflow_run_from_the_newest_checkpoint(jobs: Jobs) -> None:
+    spec = {**SPEC, "train": {**SPEC["train"], "epochs": 40, "seed": 1}}
+    first = jobs.submit("job-bbbbbbbb", "1.1", spec)
+    jobs.wait_for_epoch(first, 3)
+    jobs.http.post(f"/api/jobs/{first}/stop")
+    jobs.end_of(first)
+    before = float(mlflow_runs("job-bbbbbbbb")[0].data.tags[CPU_SECONDS_TAG])
+    status, log = jobs.end_of(jobs.submit("job-bbbbbbbb", "1.2", spec, pod="pod-2"))
+    assert status == "SUCCEEDED", log
+    (run,) = mlflow_runs("job-bbbbbbbb")
+    assert sorted(steps_of(run, "validation.accuracy")) == list(range(1, 41))
+    assert float(run.data.tags[CPU_SECONDS_TAG]) > before > 0
+    assert '"epoch": 1, "metrics"' not in log  # it was not trained again
+    status, log = jobs.end_of(jobs.submit("job-bbbbbbbb", "1.1", spec))
+    assert failure_in(log)["code"] == "superseded"  # whoever comes back late
+
+
+def test_what_is_wrong_in_every_attempt_is_told_as_permanent(jobs: Jobs) -> None:
+    spec = {**SPEC, "model": {"name": "mlp", "args": {"hidden": "wide"}}}
+    status, log = jobs.end_of(jobs.submit("job-cccccccc", "1.1", spec))
+    assert status == "FAILED"
+    failure = failure_in(log)
+    assert failure["permanent"] is True
+    assert "hidden" in failure["message"]
