@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from headrace.base.errors import InvalidInput, RunFailed, Unavailable
@@ -18,20 +18,12 @@ from headrace.local.head_record import Head
 from headrace.local.ray_head import ensure_head, find_head
 from headrace.serving.client import FrontReplicas, ServeClient, front_statuses, replicas_of
 from headrace.serving.contract import FrontStatus
+from headrace.serving.verdict import Verdict, judge_answers, serve_reason
 
 Tell = Callable[[str], None]
 
 _POLL_SECONDS = 0.2
 _LONGEST_NAME = 52
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the replicas say of a wish: proven, failed (why), or neither yet (what is being waited for)."""
-
-    proven: bool = False
-    error: str | None = None
-    waiting_for: str = ""
 
 
 def deploy(deployment: Deployment, *, tell: Tell, timeout_seconds: float = 180.0) -> dict[str, str]:
@@ -103,20 +95,18 @@ def bring_back(head: Head, *, tell: Tell = lambda _: None, timeout_seconds: floa
 
 def judge(wish: Deployment, replicas: FrontReplicas | None, statuses: dict[str, FrontStatus]) -> Verdict:
     """Whether WISH is in force, from what Serve says of its replicas and what they answer themselves."""
-    failed = [s.error for s in statuses.values() if s.error and s.wanted == wish.config_id]
-    if failed:
-        return Verdict(error=failed[0])
+    answered = judge_answers(wish.config_id, wish.stable.version, wish.replicas, statuses.values())
+    if answered.error:
+        return answered
     if replicas is None:
         return Verdict(waiting_for="Ray Serve to take it up")
     if replicas.status == "DEPLOY_FAILED":
-        return Verdict(error=_serve_reason(replicas.message))
+        return Verdict(error=serve_reason(replicas.message))
     if not replicas.settled or replicas.wanted != wish.replicas:
         return Verdict(waiting_for=f"replicas to start ({replicas.running} of {wish.replicas} run)")
-    new = [s for s in statuses.values() if s.config_id == wish.config_id]
-    if len(new) < wish.replicas or replicas.status != "RUNNING":
-        count = f"{len(new)} of {wish.replicas}"
-        return Verdict(waiting_for=f"replicas to answer with version {wish.stable.version} ({count})")
-    return Verdict(proven=True)
+    if replicas.status != "RUNNING":
+        return Verdict(waiting_for=f"Ray Serve to call it running (it says {replicas.status})")
+    return answered
 
 
 def _check(deployment: Deployment) -> None:
@@ -204,11 +194,6 @@ def _replicas(client: ServeClient, head: Head, name: str) -> FrontReplicas | Non
             action="headrace up starts it anew and brings back what is served; then resume the run",
             log=str(head.log_path),
         ) from None
-
-
-def _serve_reason(message: str) -> str:
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return lines[-1][:500] if lines else "Ray Serve could not start it"
 
 
 def _describe(wish: Deployment, head: Head | None, details: dict[str, Any]) -> dict[str, Any]:

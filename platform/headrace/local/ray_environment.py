@@ -15,6 +15,7 @@ from pathlib import Path
 from headrace.base.home import home
 from headrace.local import haproxy
 from headrace.local.ports import PortBlock
+from headrace.serving.ingress import TUNING
 
 # What a person's shell may hold for Ray and Serve is meant for other clusters.
 _FOREIGN = ("RAY_", "AUTOSCALER_METRIC_PORT", "DASHBOARD_METRIC_PORT")
@@ -76,22 +77,7 @@ def _ray(plan: HeadPlan) -> dict[str, str]:
 def _serve(plan: HeadPlan) -> dict[str, str]:
     ports, files = plan.ports, plan.runtime_folder / "h"
     own = {
-        # One hop instead of three: HAProxy gives a request to a replica's own HTTP server.
-        "ENABLE_HA_PROXY": "1",
-        "ENABLE_DIRECT_INGRESS": "1",
-        # What Serve's throughput mode sets, and no log line a request.
-        "THROUGHPUT_OPTIMIZED": "1",
-        "RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
-        "RUN_ROUTER_IN_SEPARATE_LOOP": "0",
-        "REQUEST_PATH_LOG_BUFFER_SIZE": "1000",
-        "HAPROXY_METRICS_ENABLED": "0",  # a datagram a request to a Python process; the fronts measure themselves
         "HAPROXY_NBTHREAD": str(max(1, min(4, plan.num_cpus // 4))),  # one thread passes on 30,000 requests/s
-        # A killed ingress or replica is missed within seconds.
-        "PROXY_HEALTH_CHECK_PERIOD_S": "1",
-        "PROXY_HEALTH_CHECK_TIMEOUT_S": "2",
-        "HAPROXY_HEALTH_CHECK_INTER": "1s",
-        "DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",
-        "HAPROXY_HARD_STOP_AFTER_S": "30",
         # Files and ports of its own; the defaults are shared by all heads of a machine.
         "HAPROXY_BINARY_PATH": str(files / "haproxy"),
         "HAPROXY_CONFIG_FILE_LOC": str(files / "haproxy.cfg"),
@@ -109,7 +95,7 @@ def _serve(plan: HeadPlan) -> dict[str, str]:
         "DIRECT_INGRESS_MAX_GRPC_PORT": str(ports.replica_grpc[1]),
     }
     named = {f"RAY_SERVE_{name}": value for name, value in own.items()}
-    return named | {haproxy.BINARY_VARIABLE: plan.haproxy_binary}
+    return TUNING | named | {haproxy.BINARY_VARIABLE: plan.haproxy_binary}
 
 
 def head_command(plan: HeadPlan) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 from ray import serve as ray_serve
 
 from headrace.serving import ray_internals
+from headrace.serving.autoscaling import REQUESTS_INSIDE
 from headrace.serving.contract import FrontConfig, StableVersion
 from headrace.serving.front import Front, Served, serve
 from headrace.serving.measures import FLUSH_SECONDS, Measures, RayMeasures
@@ -89,6 +90,10 @@ class FrontDeployment:
         failed = self._front.versions.failed_seconds()
         if failed is not None and failed > _GIVE_UP_AFTER_SECONDS:
             raise RuntimeError(self._front.versions.status().error)
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """What `headrace.serving.autoscaling` counts replicas by; Serve asks where a deployment is autoscaled."""
+        return {REQUESTS_INSIDE: self._front.inside.take()}
 
     async def _flush(self) -> None:
         while True:

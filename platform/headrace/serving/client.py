@@ -9,11 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 
 from headrace.base.errors import RunFailed, Unavailable
+from headrace.serving.autoscaling import ReplicaRange
 from headrace.serving.contract import STATUS_PATH, FrontConfig, FrontStatus
 
 IMPORT_PATH = "headrace.serving.application:application"
@@ -36,14 +37,14 @@ class FrontReplicas:
 
 
 def application_record(
-    name: str, config: FrontConfig, replicas: int, resources: Mapping[str, Any] | None = None
+    name: str, config: FrontConfig, replicas: int | ReplicaRange, resources: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """One front as it stands in `applications` of a Serve configuration.
 
     Args:
         name: the deployment's name: application, route prefix and V2's model name.
         config: the front's `user_config`.
-        replicas: how many.
+        replicas: how many, or between how many Serve may choose.
         resources: `cpus`, `gpus`, `memory_bytes` of each replica; left out, a replica reserves nothing.
     """
     asked = resources or {}
@@ -52,6 +53,9 @@ def application_record(
         options["num_gpus"] = asked["gpus"]
     if asked.get("memory_bytes"):
         options["memory"] = asked["memory_bytes"]
+    scale: dict[str, Any] = (
+        {"num_replicas": replicas} if isinstance(replicas, int) else {"autoscaling_config": replicas.to_record()}
+    )
     return {
         "name": name,
         "route_prefix": f"/{name}",
@@ -59,7 +63,7 @@ def application_record(
         "deployments": [
             {
                 "name": FRONT,
-                "num_replicas": replicas,
+                **scale,
                 "user_config": config.to_record(),
                 "ray_actor_options": options,
                 # A new user_config reaches every replica at once, not only after a starting one runs.
@@ -77,10 +81,23 @@ def application_record(
     }
 
 
-def serve_record(applications: Sequence[Mapping[str, Any]], *, host: str, port: int) -> dict[str, Any]:
-    """A whole Serve configuration; host and port take effect when Serve starts, later ones are ignored."""
+def serve_record(
+    applications: Sequence[Mapping[str, Any]],
+    *,
+    host: str,
+    port: int,
+    ingresses: Literal["HeadOnly", "EveryNode"] = "HeadOnly",
+) -> dict[str, Any]:
+    """A whole Serve configuration; host, port and ingresses take effect when Serve starts, later ones are ignored.
+
+    Args:
+        applications: all of them, made by `application_record`.
+        host: address that the ingresses listen on.
+        port: their port.
+        ingresses: on the head only, or on every node that has a replica, so that a lost head closes no door.
+    """
     return {
-        "proxy_location": "HeadOnly",
+        "proxy_location": ingresses,
         "http_options": {"host": host, "port": port, "keep_alive_timeout_s": 90},
         "logging_config": {"enable_access_log": False},
         "applications": list(applications),

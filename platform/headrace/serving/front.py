@@ -22,6 +22,7 @@ from typing import Any
 
 from headrace.serving import bodies, protocol
 from headrace.serving.admission import Admission, Admitted
+from headrace.serving.autoscaling import MeanInside
 from headrace.serving.batching import Batcher
 from headrace.serving.contract import STATUS_PATH
 from headrace.serving.errors import RequestError, bad_request
@@ -74,6 +75,7 @@ class Front:
         self.settings = settings
         self.measures = measures
         self.admission = Admission(settings)
+        self.inside = MeanInside()
         self._seconds_each = 0.0
 
     async def __call__(self, scope: Scope, receive: bodies.Receive, send: Send) -> None:
@@ -185,6 +187,7 @@ class Front:
         finally:
             seconds = time.perf_counter() - started
             self._seconds_each += 0.05 * (seconds / max(1, self.admission.requests) - self._seconds_each)
+            self.inside.add(seconds)
             self.measures.request(version, status, seconds)
 
     async def _compute(

@@ -1,0 +1,60 @@
+"""Ray Serve's own controller follows our count of V2 requests: under load a second replica comes."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import threading
+import time
+from collections.abc import Callable
+
+import httpx
+import numpy as np
+import pytest
+
+from headrace.local import desired_state
+from headrace.local.deployments import deploy, undeploy
+from headrace.local.desired_state import Deployment
+from headrace.local.ray_head import Head
+from headrace.serving.autoscaling import ReplicaRange
+from headrace.serving.client import ServeClient, application_record, front_statuses, serve_record
+from headrace.serving.contract import FrontConfig, StableVersion
+
+pytestmark = pytest.mark.timeout(900)
+CLIENTS = 16
+
+
+def keep_asking(url: str, until: threading.Event) -> int:
+    values = np.zeros((16, 8, 8, 1), np.uint8).ravel().tolist()
+    body = json.dumps({"inputs": [{"name": "image", "datatype": "UINT8", "shape": [16, 8, 8, 1], "data": values}]})
+    asked = 0
+    with httpx.Client(timeout=60, trust_env=False) as http:
+        while not until.is_set():
+            asked += http.post(f"{url}/v2/models/scaled/infer", content=body).status_code == 200
+    return asked
+
+
+def test_requests_inside_bring_a_second_replica(head: Head, digits_package: Callable[[str], StableVersion]) -> None:
+    version = digits_package("1")
+    url = deploy(Deployment("scaled", "digits", version), tell=print)["url"]
+    others = [each.application() for name, each in desired_state.read_desired().items() if name != "scaled"]
+    config = FrontConfig("autoscaled", "scaled", version)
+    scaled = application_record("scaled", config, ReplicaRange(1, 2, target_requests=2.0))
+    enough = threading.Event()
+    with ServeClient(head.dashboard_url, head.token()) as serve, concurrent.futures.ThreadPoolExecutor(CLIENTS) as pool:
+        serve.put(serve_record([*others, scaled], host="127.0.0.1", port=head.serve_port))
+        time.sleep(15)
+        assert len(front_statuses(url, 2)) == 1, "nobody asks: one replica is enough"
+        started = time.monotonic()
+        asking = [pool.submit(keep_asking, url, enough) for _ in range(CLIENTS)]
+        try:
+            while len(statuses := front_statuses(url, 2)) < 2 and time.monotonic() - started < 180:
+                time.sleep(1)
+        finally:
+            enough.set()
+        answered = sum(each.result() for each in asking)
+    seconds = time.monotonic() - started
+    print(f"a second replica answers after {seconds:.0f} s and {answered} requests of {CLIENTS} clients")
+    assert {status.config_id for status in statuses.values()} == {"autoscaled"}
+    assert len(statuses) == 2
+    undeploy("scaled")
