@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from headrace.base import events
-from headrace.base.errors import InvalidInput
+from headrace.base.errors import InvalidInput, MissingExtra
 from headrace.base.processes import ProcessRef
 from headrace.local import runs
 from headrace.local.run_files import RunFiles
@@ -253,3 +253,10 @@ def test_of_two_commands_that_resume_at_once_only_one_starts_a_runner(
     monkeypatch.setattr(LocalRun, "running", lambda self: False)  # looked at before the other command started one
     assert run.resume() is False
     assert runner.poll() is None
+
+
+def test_an_installation_that_cannot_run_leaves_no_run_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match="all"):
+        create_run(load_spec(SPEC))
+    assert list_runs() == []

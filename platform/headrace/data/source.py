@@ -160,7 +160,9 @@ def explained(address: str) -> Iterator[None]:
     except HeadraceError:
         raise
     except FileNotFoundError as error:
-        raise DataInvalid(f"there is nothing at {address}", action="check data.source") from error
+        raise DataInvalid(
+            f"there is nothing at {address}", action="check the path that was given, or data.source"
+        ) from error
     except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
         raise DataInvalid(f"{address} cannot be read: {error}", action="check its permissions") from error
     except Exception as error:

@@ -45,7 +45,11 @@ def create_run(spec: RunSpec, *, no_cache: bool = False, spec_file: str | os.Pat
     Args:
         no_cache: look nothing up; what this run makes is remembered all the same.
         spec_file: where SPEC was read from; its folder's git commit is kept with the model.
+
+    Raises:
+        MissingExtra: nothing on this machine could carry it out.
     """
+    _require_pipelines()
     run_id = ids.new_run_id(spec.name)
     path = None if spec_file is None else Path(spec_file).absolute()
     RunFiles.of(run_id).write_run(
@@ -88,7 +92,7 @@ def start_runner(run_id: str) -> ProcessRef:
     """Start the run's runner, in a session of its own, its output in the run's log."""
     files = RunFiles.of(run_id)
     run = files.read_run()
-    _require_pipelines()
+    _require_pipelines()  # a resumed run may meet another installation than it was made with
     environment = {
         **os.environ,
         "HEADRACE_HOME": str(home()),
