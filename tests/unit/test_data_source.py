@@ -97,7 +97,7 @@ def test_a_url_is_listed_and_read_like_a_folder():
 def test_nothing_at_the_address_is_said(address):
     with pytest.raises(DataInvalid, match="nothing at") as error:
         Source(address).files()
-    assert error.value.action == "check data.source"
+    assert error.value.action == "check the path that was given, or data.source"
 
 
 def test_an_unknown_protocol_says_what_is_allowed():
