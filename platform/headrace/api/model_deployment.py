@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from headrace.api.parts import (
     Authentication,
     Condition,
     MLflowSettings,
+    Name,
     ObjectName,
     Part,
     PodSettings,
     Status,
     StoreSettings,
-    Text,
+    Time,
+    pattern,
 )
+from headrace.api.rules import list_map, rule, rules
 
 KIND = "ModelDeployment"
 
@@ -27,17 +30,52 @@ ALIAS = r"^[A-Za-z][A-Za-z0-9_-]{0,99}$"
 class ModelReference(Part):
     """A version in the registry: by number, or by an alias, which is followed when it moves."""
 
-    name: Text = Field(description="Name in the registry.")
-    version: Annotated[str, Field(max_length=20, pattern=r"^[1-9][0-9]*$")] | None = Field(
-        default=None, description="The version's number."
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "has(self.version) || has(self.alias)",
+                "neither version nor alias is given: add version (a number) or alias (followed when it moves)",
+            ),
+            rule(
+                "!has(self.version) || !has(self.alias)",
+                "both version and alias are given: keep version to stay with it, or alias to follow it",
+            ),
+        )
     )
-    alias: Annotated[str, Field(max_length=100, pattern=ALIAS)] | None = Field(
-        default=None, description="An alias whose version is served, and again when it moves."
+
+    name: Name = Field(description="Name in the registry.")
+    version: (
+        Annotated[
+            str, pattern(r"^[1-9][0-9]*$", "${self} is no version: write its number, or alias instead of version", 20)
+        ]
+        | None
+    ) = Field(default=None, description="The version's number.")
+    alias: (
+        Annotated[str, pattern(ALIAS, "${self} can be no alias: write letters, digits, _ and -, a letter first", 100)]
+        | None
+    ) = Field(
+        default=None,
+        description="An alias whose version is served, and again when it moves.",
+        json_schema_extra=rules(
+            rule(
+                "!self.matches('^[vV][0-9]+$') && !self.matches('^[lL][aA][tT][eE][sS][tT]$')",
+                "${self} is no alias in MLflow: write another name, or version for a fixed one",
+            )
+        ),
     )
 
 
 class Autoscaling(Part):
     """How Ray Serve changes the number of replicas."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "self.minReplicas <= self.maxReplicas",
+                "minReplicas (1 where it is left out) is above maxReplicas: raise maxReplicas, or lower minReplicas",
+            )
+        )
+    )
 
     min_replicas: int = Field(default=1, ge=1, le=1000, description="Fewest replicas.")
     max_replicas: int = Field(ge=1, le=1000, description="Most replicas.")
@@ -49,15 +87,27 @@ class Autoscaling(Part):
 class ReplicaResources(Part):
     """What each replica reserves of Ray."""
 
-    cpus: float = Field(default=1.0, ge=0, description="CPU cores of a replica. Default 1.")
-    gpus: float = Field(default=0.0, ge=0, description="GPUs of a replica; below 1 they share one. Default 0.")
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "self.gpus <= 1.0 || self.gpus == double(int(self.gpus))",
+                "gpus above 1 must be whole, as Ray shares no GPU but one: write a whole number, or a share below 1",
+                field=".gpus",
+            )
+        )
+    )
+
+    cpus: float = Field(default=1.0, ge=0, le=1024, description="CPU cores of a replica. Default 1.")
+    gpus: float = Field(default=0.0, ge=0, le=64, description="GPUs of a replica; below 1 they share one. Default 0.")
     memory_bytes: int | None = Field(default=None, ge=1, description="Bytes of memory of a replica. Default: none.")
 
 
 class GCSFaultTolerance(Part):
     """A Redis that keeps Ray's state, so that a lost head takes no endpoint away."""
 
-    redis_address: Text = Field(description="HOST:PORT of the Redis.")
+    redis_address: Annotated[
+        str, pattern(r"^[A-Za-z0-9.-]+:[0-9]{1,5}$", "${self} is no address of a Redis: write HOST:PORT", 261)
+    ] = Field(description="HOST:PORT of the Redis.")
     password_secret_name: ObjectName | None = Field(default=None, description="Secret with the key `password`.")
 
 
@@ -103,5 +153,7 @@ class ModelDeploymentStatus(Status):
         default=0, ge=0, description="Distinct replicas that answered the newest configuration."
     )
     url: str | None = Field(default=None, description="Base address of the V2 protocol inside the cluster.")
-    resolved_time: str | None = Field(default=None, description="When the registry was last asked.")
-    conditions: tuple[Condition, ...] = Field(default=(), description="See above.")
+    resolved_time: Time | None = Field(default=None, description="When the registry was last asked.")
+    conditions: tuple[Condition, ...] = Field(
+        default=(), max_length=32, description="One of each type.", json_schema_extra=list_map("type")
+    )

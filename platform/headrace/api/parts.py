@@ -1,7 +1,8 @@
 """What the three custom resources share: how fields are spelt and bounded, references, pods, conditions.
 
 Everything here becomes OpenAPI for the API server (`headrace.api.crd`), so each field is of one type (no unions),
-bounded where CEL rules look at it, and described: `kubectl explain` shows these sentences.
+bounded where CEL rules look at it, and described: `kubectl explain` shows these sentences. Rules stand with the part or
+the field that they judge (`rules`); they run in the API server, before anything is stored.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from headrace.api.rules import DATE_TIME, list_map, list_set, matching, rule, rules
+
 GROUP = "headrace.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
@@ -18,22 +21,82 @@ API_VERSION = f"{GROUP}/{VERSION}"
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"
-URL = r"^[a-z][a-z0-9+.-]*://.+$"
+URL = r"^[a-z][a-z0-9+.-]*(::[a-z][a-z0-9+.-]*)*://.+$"  # chained as fsspec has it: zip::s3://...
+WEB = r"^https?://[^/]+.*$"
+VARIABLE = "^[A-Za-z_][A-Za-z0-9_]*$"
+DNS_1035 = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
+LONGEST_NAME = (
+    40  # of TrainingRuns and ModelDeployments: RayJobs and RayServices have theirs and a suffix, of 47 at most
+)
 
-ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=DNS_SUBDOMAIN)]
-Quantity = Annotated[str, Field(max_length=20, pattern=QUANTITY)]
+# What the operator or KubeRay sets in every container: a pod that sets one otherwise would not start, or not be ours.
+RESERVED_VARIABLES = (
+    *("HEADRACE_TRAINING_RUN", "HEADRACE_RUN_ID", "HEADRACE_ATTEMPT", "HEADRACE_RAY_CLUSTER", "HEADRACE_POD_UID"),
+    *("HEADRACE_STORE", "MLFLOW_TRACKING_URI", "RAY_ADDRESS", "RAY_IP", "RAY_PORT", "RAY_CLUSTER_NAME", "FQ_RAY_IP"),
+    *(
+        "RAY_AUTH_MODE",
+        "RAY_AUTH_TOKEN",
+        "RAY_AUTH_TOKEN_PATH",
+        "RAY_REDIS_ADDRESS",
+        "REDIS_PASSWORD",
+        "REDIS_USERNAME",
+    ),
+    "RAY_enable_autoscaler_v2",
+)
+
+
+def pattern(expression: str, message: str, longest: int) -> Any:
+    """A text that matches EXPRESSION (which Python and Go read alike), or MESSAGE tells of."""
+    return Field(min_length=1, max_length=longest, pattern=expression, json_schema_extra=matching(expression, message))
+
+
+ObjectName = Annotated[
+    str,
+    pattern(
+        DNS_SUBDOMAIN,
+        "${self} can be the name of no object: write small letters, digits, - and ., a letter or digit at both ends",
+        253,
+    ),
+]
+Quantity = Annotated[str, pattern(QUANTITY, "${self} is no quantity: write a number and a unit, as 2, 500m or 4Gi", 20)]
 Text = Annotated[str, Field(min_length=1, max_length=1024)]
-Address = Annotated[str, Field(min_length=1, max_length=1024, pattern=URL)]
+Name = Annotated[str, Field(min_length=1, max_length=256)]
+Address = Annotated[str, pattern(URL, "${self} is no URL: begin with where it lies, as s3://, gs:// or https://", 1024)]
+WebAddress = Annotated[
+    str, pattern(WEB, "${self} is no address of a server: begin with http:// or https://, then the host", 1024)
+]
+DeploymentName = Annotated[
+    str,
+    pattern(
+        DNS_1035,
+        "${self} can be no ModelDeployment: their names are of small letters, digits and -, a letter first",
+        LONGEST_NAME,
+    ),
+]
+Time = Annotated[str, Field(json_schema_extra=DATE_TIME)]  # RFC 3339, UTC
 
 
 class Part(BaseModel):
     """Base of everything inside a custom resource: camelCase outside, unknown keys refused, values frozen."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, allow_inf_nan=False
+    )
 
     def to_record(self) -> dict[str, Any]:
-        """As it stands in an object: camelCase, nothing that is null."""
-        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        """As it stands in an object: camelCase, no field that is null, whole numbers without a point (as the API server
+        gives them back, so that what has not changed compares equal)."""
+        record: dict[str, Any] = _as_the_server_writes(self.model_dump(mode="json", by_alias=True, exclude_none=True))
+        return record
+
+
+def _as_the_server_writes(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _as_the_server_writes(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_as_the_server_writes(inner) for inner in value]
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
+    return int(value) if whole else value
 
 
 class Status(Part):
@@ -45,27 +108,52 @@ class Status(Part):
 class Condition(Status):
     """One condition, as Kubernetes' own API conventions have it."""
 
-    type: str = Field(max_length=316, description="What it tells of, in CamelCase.")
+    type: str = Field(min_length=1, max_length=316, description="What it tells of, in CamelCase.")
     status: Literal["True", "False", "Unknown"] = Field(description="Whether it is so.")
     reason: str = Field(
         min_length=1, max_length=1024, description="Why, in one word of CamelCase that programs can read."
     )
     message: str = Field(default="", max_length=32768, description="Why, in a sentence for people.")
-    last_transition_time: str = Field(description="When `status` last changed (RFC 3339, UTC).")
+    last_transition_time: Time = Field(description="When `status` last changed (RFC 3339, UTC).")
     observed_generation: int = Field(default=0, ge=0, description="The generation of the spec that this tells of.")
 
 
 class EnvironmentVariable(Part):
     """One environment variable of the containers."""
 
-    name: str = Field(
-        min_length=1, max_length=256, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="Name of the variable."
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                f"!(self.name in {list(RESERVED_VARIABLES)})",
+                "${self.name} is set by the operator: remove it, what it holds follows from the other fields",
+                field=".name",
+            )
+        )
     )
+
+    name: Annotated[
+        str,
+        pattern(VARIABLE, "${self} can be no variable: write letters, digits and _, no digit first", 256),
+    ] = Field(description="Name of the variable.")
     value: str = Field(default="", max_length=4096, description="Its value. Secrets belong into a Secret.")
 
 
 class Toleration(Part):
     """A taint that the pods put up with."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "self.operator != 'Exists' || !has(self.value)",
+                "operator Exists takes every value: remove value, or write operator Equal",
+            ),
+            rule("has(self.key) || self.operator == 'Exists'", "without a key operator must be Exists: add the key"),
+            rule(
+                "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+                "tolerationSeconds is for the effect NoExecute only: remove it, or write effect NoExecute",
+            ),
+        )
+    )
 
     key: str | None = Field(default=None, max_length=316, description="The taint's key; empty: every key.")
     operator: Literal["Exists", "Equal"] = Field(default="Equal", description="How `value` is compared.")
@@ -80,6 +168,21 @@ class Toleration(Part):
 
 class PodResources(Part):
     """What one pod asks for; request and limit alike, so that it is never evicted for what it was promised."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "quantity(self.cpu).isGreaterThan(quantity('0'))",
+                "cpu is ${self.cpu}: write what the pod needs, as 2 or 500m",
+                field=".cpu",
+            ),
+            rule(
+                "quantity(self.memory).compareTo(quantity('64Mi')) >= 0",
+                "memory is ${self.memory}, which no Ray pod can start with: write at least 64Mi, with the unit, as 4Gi",
+                field=".memory",
+            ),
+        )
+    )
 
     cpu: Quantity = Field(default="1", description="CPU cores of the pod: `2`, `500m`. Default 1.")
     memory: Quantity = Field(default="4Gi", description="Memory of the pod, shared memory included. Default 4Gi.")
@@ -96,6 +199,25 @@ class HeadResources(PodResources):
 class PodSettings(Part):
     """What every pod of the Ray cluster has."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "quantity(self.sharedMemory).compareTo(quantity('64Mi')) >= 0",
+                "sharedMemory is ${self.sharedMemory}: Ray needs at least 64Mi; write the unit too, as 1Gi",
+                field=".sharedMemory",
+            ),
+            *(
+                rule(
+                    f"quantity(self.sharedMemory).isLessThan(quantity(self.{pod}.memory))",
+                    f"sharedMemory ${{self.sharedMemory}} is part of {pod}.memory ${{self.{pod}.memory}}, and must be "
+                    f"smaller: raise {pod}.memory or lower sharedMemory",
+                    field=".sharedMemory",
+                )
+                for pod in ("head", "worker")
+            ),
+        )
+    )
+
     image: str = Field(
         default="",
         max_length=512,
@@ -105,13 +227,18 @@ class PodSettings(Part):
         default="IfNotPresent", description="When the image is pulled. Default IfNotPresent."
     )
     image_pull_secrets: tuple[ObjectName, ...] = Field(
-        default=(), max_length=8, description="Secrets of this namespace that the registry asks for."
+        default=(),
+        max_length=8,
+        description="Secrets of this namespace that the registry asks for.",
+        json_schema_extra=list_set(),
     )
     service_account_name: ObjectName | None = Field(
         default=None,
         description="ServiceAccount of the pods. Default: the namespace's `default`; its token is not mounted.",
     )
-    node_selector: dict[str, str] = Field(default={}, max_length=32, description="Labels that a node must have.")
+    node_selector: dict[str, Annotated[str, Field(max_length=63)]] = Field(
+        default={}, max_length=32, description="Labels that a node must have."
+    )
     tolerations: tuple[Toleration, ...] = Field(default=(), max_length=16, description="Taints that pods put up with.")
     priority_class_name: ObjectName | None = Field(default=None, description="PriorityClass of the pods.")
     shared_memory: Quantity = Field(
@@ -119,12 +246,16 @@ class PodSettings(Part):
         description="Size of /dev/shm, where Ray's object store and data loaders live; counts as the pod's memory.",
     )
     environment: tuple[EnvironmentVariable, ...] = Field(
-        default=(), max_length=64, description="Environment variables of all containers."
+        default=(),
+        max_length=64,
+        description="Environment variables of all containers.",
+        json_schema_extra=list_map("name"),
     )
-    gpu_resource: str = Field(
+    gpu_resource: Annotated[
+        str,
+        pattern(r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$", "${self} is no resource of GPUs: write it as nvidia.com/gpu", 253),
+    ] = Field(
         default="nvidia.com/gpu",
-        max_length=253,
-        pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$",
         description="Resource name by which nodes offer GPUs. Default nvidia.com/gpu.",
     )
     head: HeadResources = Field(default=HeadResources(), description="What the head's pod asks for.")
@@ -144,7 +275,7 @@ class StoreSettings(Part):
 class MLflowSettings(Part):
     """The MLflow server."""
 
-    tracking_uri: Address = Field(
+    tracking_uri: WebAddress = Field(
         alias="trackingURI", description="Address of the MLflow server, as pods and the operator reach it."
     )
     secret_name: ObjectName | None = Field(
@@ -154,6 +285,16 @@ class MLflowSettings(Part):
 
 class Authentication(Part):
     """Who may use the Ray cluster's own ports (jobs, dashboard); `ray start` alone lets everybody."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "self.mode == 'token' || !has(self.secretName)",
+                "mode none asks nobody for a token: remove secretName, or write mode token",
+                field=".secretName",
+            )
+        )
+    )
 
     mode: Literal["token", "none"] = Field(
         default="token", description="`token`: only who knows the token. `none`: everybody in reach. Default token."
