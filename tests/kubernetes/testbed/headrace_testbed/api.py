@@ -101,8 +101,8 @@ class Api:
     def apply(
         self, manifest: Object, manager: str = "test", force: bool = False, namespace: str | None = None
     ) -> Object:
-        """Apply MANIFEST on the server's side as MANAGER; FORCE takes fields from other managers."""
-        parameters = {"fieldManager": manager, "force": str(force).lower()}
+        """Apply MANIFEST on the server's side as MANAGER, unknown fields refused; FORCE takes fields from others."""
+        parameters = {"fieldManager": manager, "force": str(force).lower(), "fieldValidation": "Strict"}
         headers = {"content-type": "application/apply-patch+yaml"}  # JSON is YAML
         path = self.path_of(manifest, namespace)
         return self.request("PATCH", path, params=parameters, content=json.dumps(manifest), headers=headers)

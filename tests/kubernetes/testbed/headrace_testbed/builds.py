@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from headrace_testbed.cache import cache_root, cached, digest_of
+from headrace_testbed.debian import debian_program
 from headrace_testbed.toolchain import GO_MODULES, go, go_environment
 
 _MANIFESTS = "manifests.json"
@@ -149,6 +150,8 @@ def main() -> None:
     print(f"The test bed lies in {cache_root()}", flush=True)
     for name in sys.argv[1:] or RECIPES:
         built(name)
+    if not sys.argv[1:]:
+        debian_program("prometheus", "prometheus")
     print(f"The test bed is whole ({time.monotonic() - started:.0f} s)", flush=True)
 
 

