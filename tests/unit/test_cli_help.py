@@ -32,6 +32,21 @@ COMMANDS: dict[str, set[str]] = {
     "up": {"--json"},
     "down": {"--yes/-y", "--json"},
     "doctor": {"--json"},
+    "operator": {
+        "--namespace",
+        "--workers",
+        "--metrics-address",
+        "--health-address",
+        "--leader-election",
+        "--lease-namespace",
+        "--lease-name",
+        "--runtime-image",
+        "--mlflow-interval-seconds",
+        "--kubeconfig",
+        "--service-account-folder",
+        "--log-level",
+        "--log-format",
+    },
     "gc": {"--forget-runs", "--yes/-y", "--json"},
 }
 HEAVY = ("torch", "torchvision", "ray", "mlflow", "kfp", "pyarrow", "sklearn", "matplotlib")

@@ -18,8 +18,11 @@ from headrace.cli.output import Output, run_record
 LOG_LARGEST_BYTES = 1_000_000
 
 EXTRAS = {
+    "aiohttp": "operator",
     "kfp": "pipelines",
     "kubernetes": "pipelines",
+    "kubernetes_asyncio": "operator",
+    "prometheus_client": "operator",
     "starlette": "serve",
     **dict.fromkeys(
         (
