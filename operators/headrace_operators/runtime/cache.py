@@ -57,7 +57,8 @@ class Watch:
         keys: the primaries that an object concerns: they are planned anew when it changes.
         keep: what of an object stays in memory. A change of what does not stay wakes nobody.
         label_selector: only objects with these labels.
-        optional: the kind may be missing from the cluster (Kueue's, say); then there are none.
+        optional: the kind may be missing from the cluster (Kueue's, say); then there are none, and
+            `Store.missing` is set.
     """
 
     kind: Kind
@@ -77,6 +78,7 @@ class Store:
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
         self.synced = False
+        self.missing = False
         self.seen = 0
         self._size = 0
         self._objects: dict[Key, bytes] = {}

@@ -85,7 +85,7 @@ class Informer:
         self._store.seen = int(version)
         if not self._store.synced:
             self._log.info("listed %d objects", len(self._store), fields=self._fields)
-        self._store.synced = True
+        self._store.synced, self._store.missing = True, False
         return version
 
     async def _watch(self, version: str) -> float:
@@ -126,9 +126,10 @@ class Informer:
             self._changed(primary)
 
     def _missing(self, error: NotFound) -> float:
+        self._store.missing = True
         if self._store.watch.optional:
             self._store.synced = True
-            return 6 * _MISSING_KIND_SECONDS
+            return _MISSING_KIND_SECONDS
         name = f"{self._kind.plural}.{self._kind.group}" if self._kind.group else self._kind.plural
         self._log.warning(
             "the API server has no %s: install its CRD (%s); looking again in %.0f s",
