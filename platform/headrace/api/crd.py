@@ -15,12 +15,15 @@ from pydantic import BaseModel
 from pydantic.config import JsonDict
 
 from headrace.api import model_deployment, model_monitor, training_run
-from headrace.api.parts import API_VERSION, DNS_1035, GROUP, LONGEST_NAME, VERSION
+from headrace.api.crd_reference import reference
+from headrace.api.parts import API_VERSION, GROUP, VERSION
 from headrace.api.rules import rule
 from headrace.api.structural import spec_schema, status_schema
+from headrace.api.texts import DNS_1035, LONGEST_NAME
 
 ROOT = Path(__file__).resolve().parents[3]
 FOLDER = Path("charts/headrace/files/crds")
+PAGE = Path("docs/reference/crds.md")
 MADE = "# Made by `make generate` from platform/headrace/api. Do not edit.\n"
 
 _SHORT_NAME = rule(
@@ -61,6 +64,11 @@ class Resource:
     columns: tuple[Column, ...]
     rules: tuple[JsonDict, ...] = ()
     scale: JsonDict | None = None
+
+    @property
+    def example(self) -> Path:
+        """An object of this kind, in the checkout."""
+        return Path("examples/kubernetes") / f"{self.spec.__module__.rsplit('.', 1)[-1]}.yaml"
 
     @property
     def crd_name(self) -> str:
@@ -182,7 +190,10 @@ def definition(resource: Resource) -> dict[str, Any]:
 
 def files() -> dict[Path, str]:
     """Every generated file by its path in the checkout."""
-    return {FOLDER / f"{GROUP}_{resource.plural}.yaml": MADE + _yaml(definition(resource)) for resource in RESOURCES}
+    definitions = {resource.kind: definition(resource) for resource in RESOURCES}
+    examples = {resource.kind: ROOT / resource.example for resource in RESOURCES}
+    crds = {FOLDER / f"{GROUP}_{each.plural}.yaml": MADE + _yaml(definitions[each.kind]) for each in RESOURCES}
+    return {**crds, PAGE: reference(definitions, examples)}
 
 
 def _yaml(value: Any) -> str:

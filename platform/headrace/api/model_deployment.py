@@ -6,20 +6,9 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from headrace.api.parts import (
-    Authentication,
-    Condition,
-    MLflowSettings,
-    Name,
-    ObjectName,
-    Part,
-    PodSettings,
-    Status,
-    StoreSettings,
-    Time,
-    pattern,
-)
+from headrace.api.parts import Authentication, Condition, MLflowSettings, Part, PodSettings, Status, StoreSettings
 from headrace.api.rules import list_map, rule, rules
+from headrace.api.texts import Name, ObjectName, Time, pattern
 
 KIND = "ModelDeployment"
 

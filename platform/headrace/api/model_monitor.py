@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pydantic import ConfigDict, Field
 
-from headrace.api.parts import Condition, DeploymentName, Part, Status, Time, WebAddress
+from headrace.api.parts import Condition, Part, Status
 from headrace.api.rules import list_map, rule, rules
+from headrace.api.texts import DeploymentName, Time, WebAddress
 
 KIND = "ModelMonitor"
 

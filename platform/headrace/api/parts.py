@@ -7,73 +7,26 @@ the field that they judge (`rules`); they run in the API server, before anything
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from headrace.api.rules import DATE_TIME, list_map, list_set, matching, rule, rules
+from headrace.api.rules import list_map, list_set, rule, rules
+from headrace.api.texts import VARIABLE, Address, ObjectName, Quantity, Time, WebAddress, pattern
 
 GROUP = "headrace.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 
-DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
-DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
-QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"
-URL = r"^[a-z][a-z0-9+.-]*(::[a-z][a-z0-9+.-]*)*://.+$"  # chained as fsspec has it: zip::s3://...
-WEB = r"^https?://[^/]+.*$"
-VARIABLE = "^[A-Za-z_][A-Za-z0-9_]*$"
-DNS_1035 = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
-LONGEST_NAME = (
-    40  # of TrainingRuns and ModelDeployments: RayJobs and RayServices have theirs and a suffix, of 47 at most
-)
-
 # What the operator or KubeRay sets in every container: a pod that sets one otherwise would not start, or not be ours.
 RESERVED_VARIABLES = (
     *("HEADRACE_TRAINING_RUN", "HEADRACE_RUN_ID", "HEADRACE_ATTEMPT", "HEADRACE_RAY_CLUSTER", "HEADRACE_POD_UID"),
     *("HEADRACE_STORE", "MLFLOW_TRACKING_URI", "RAY_ADDRESS", "RAY_IP", "RAY_PORT", "RAY_CLUSTER_NAME", "FQ_RAY_IP"),
-    *(
-        "RAY_AUTH_MODE",
-        "RAY_AUTH_TOKEN",
-        "RAY_AUTH_TOKEN_PATH",
-        "RAY_REDIS_ADDRESS",
-        "REDIS_PASSWORD",
-        "REDIS_USERNAME",
-    ),
-    "RAY_enable_autoscaler_v2",
+    *("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_REDIS_ADDRESS", "RAY_enable_autoscaler_v2"),
+    *("REDIS_PASSWORD", "REDIS_USERNAME"),
 )
-
-
-def pattern(expression: str, message: str, longest: int) -> Any:
-    """A text that matches EXPRESSION (which Python and Go read alike), or MESSAGE tells of."""
-    return Field(min_length=1, max_length=longest, pattern=expression, json_schema_extra=matching(expression, message))
-
-
-ObjectName = Annotated[
-    str,
-    pattern(
-        DNS_SUBDOMAIN,
-        "${self} can be the name of no object: write small letters, digits, - and ., a letter or digit at both ends",
-        253,
-    ),
-]
-Quantity = Annotated[str, pattern(QUANTITY, "${self} is no quantity: write a number and a unit, as 2, 500m or 4Gi", 20)]
-Text = Annotated[str, Field(min_length=1, max_length=1024)]
-Name = Annotated[str, Field(min_length=1, max_length=256)]
-Address = Annotated[str, pattern(URL, "${self} is no URL: begin with where it lies, as s3://, gs:// or https://", 1024)]
-WebAddress = Annotated[
-    str, pattern(WEB, "${self} is no address of a server: begin with http:// or https://, then the host", 1024)
-]
-DeploymentName = Annotated[
-    str,
-    pattern(
-        DNS_1035,
-        "${self} can be no ModelDeployment: their names are of small letters, digits and -, a letter first",
-        LONGEST_NAME,
-    ),
-]
-Time = Annotated[str, Field(json_schema_extra=DATE_TIME)]  # RFC 3339, UTC
 
 
 class Part(BaseModel):
@@ -84,25 +37,29 @@ class Part(BaseModel):
     )
 
     def to_record(self) -> dict[str, Any]:
-        """As it stands in an object: camelCase, no field that is null, whole numbers without a point (as the API server
-        gives them back, so that what has not changed compares equal)."""
+        """As it stands in an object, and as the API server gives it back, so that what has not changed compares equal:
+        camelCase, no field that is null, whole numbers without a point, no number that JSON does not have."""
         record: dict[str, Any] = _as_the_server_writes(self.model_dump(mode="json", by_alias=True, exclude_none=True))
         return record
 
 
 def _as_the_server_writes(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _as_the_server_writes(inner) for key, inner in value.items()}
+        return {key: _as_the_server_writes(inner) for key, inner in value.items() if _in_json(inner)}
     if isinstance(value, list):
         return [_as_the_server_writes(inner) for inner in value]
     whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
     return int(value) if whole else value
 
 
+def _in_json(value: Any) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
+
+
 class Status(Part):
     """Base of the status parts: what newer operators wrote is kept out of the way, not refused."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=True)  # a diverged loss is a fact
 
 
 class Condition(Status):
