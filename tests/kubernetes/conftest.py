@@ -13,6 +13,7 @@ import pytest
 
 from headrace_testbed.control_plane import EVERYTHING, ControlPlane
 from headrace_testbed.operators import KubeRayOperator, Kueue, install_kuberay_1_7
+from headrace_testbed.ours import install_crds
 
 _NUMBERS = itertools.count(1)
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -40,6 +41,12 @@ def namespace(control_plane: ControlPlane, request: pytest.FixtureRequest) -> It
     control_plane.wait_for(f"/api/v1/namespaces/{name}/serviceaccounts/default")
     yield name
     control_plane.api.delete(f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture(scope="session")
+def crds(control_plane: ControlPlane) -> None:
+    """Our own kinds, from the files that the chart ships."""
+    install_crds(control_plane)
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,8 @@ from typing import Any
 
 import pytest
 
-from headrace.api.judge import Judgement, judge_model_deployment, judge_model_monitor, judge_training_run, parse
-from headrace.api.model_deployment import ModelDeploymentSpec
+from headrace.api.judge import Judgement, judge_model_monitor, judge_training_run, parse
 from headrace.api.model_monitor import ModelMonitorSpec
-from headrace.api.quantity import number_of
 from headrace.api.training_run import TrainingRunSpec
 from headrace.base.errors import SpecInvalid
 
@@ -118,45 +116,8 @@ def test_python_s_own_spelling_is_refused_in_an_object() -> None:
         parse(TrainingRunSpec, {"spec": training_run(train={"batch_size": 8})})
 
 
-def deployment(**changes: Any) -> Judgement:
-    spec = {
-        "model": {"name": "digits", "alias": "champion"},
-        "store": {"uri": "s3://bucket"},
-        "mlflow": {"trackingURI": "http://mlflow:5000"},
-        **changes,
-    }
-    return judge_model_deployment(parse(ModelDeploymentSpec, {"spec": spec}))
-
-
-@pytest.mark.parametrize(
-    ("changes", "where"),
-    [
-        ({"resources": {"cpus": 1.5}}, "spec.resources.cpus"),
-        ({"resources": {"gpus": 1}}, "spec.resources.gpus"),
-        ({"resources": {"memoryBytes": 2**40}}, "spec.resources.memoryBytes"),
-        ({"replicas": 2, "resources": {"cpus": 5}}, "spec.resources.cpus"),
-    ],
-)
-def test_a_replica_that_fits_no_pod_is_an_error(changes: dict[str, Any], where: str) -> None:
-    assert [finding.where for finding in deployment(**changes).errors] == [where]
-
-
-def test_a_replica_fits_where_any_pod_has_room_for_it() -> None:
-    assert deployment() == ([], [])
-    assert deployment(replicas=2, resources={"cpus": 2}, pods={"worker": {"cpu": "2"}}) == ([], [])
-    assert deployment(resources={"cpus": 2}, pods={"head": {"cpu": "2000m"}}) == ([], [])
-
-
 def test_a_monitor_without_objectives_is_told_that_it_judges_nothing() -> None:
     spec = {"deploymentName": "digits", "prometheus": {"url": "http://prometheus:9090"}}
     assert len(judge_model_monitor(parse(ModelMonitorSpec, {"spec": spec})).warnings) == 1
     spec |= {"objectives": {"maxErrorRatio": 0.01}}  # type: ignore[dict-item]
     assert judge_model_monitor(parse(ModelMonitorSpec, {"spec": spec})) == ([], [])
-
-
-def test_quantities_are_numbers() -> None:
-    assert number_of("500m") == 0.5
-    assert number_of("4Gi") == 4 * 2**30
-    assert number_of("1.5k") == 1500
-    with pytest.raises(ValueError, match="write a number and a unit"):
-        number_of("4 GB")

@@ -17,10 +17,8 @@ from typing import Any, NamedTuple, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from headrace.api.canonical import folded_of
-from headrace.api.model_deployment import ModelDeploymentSpec
 from headrace.api.model_monitor import ModelMonitorSpec, Objectives
 from headrace.api.parts import Part
-from headrace.api.quantity import number_of
 from headrace.api.training_run import TrainingRunSpec
 from headrace.base.errors import Finding, SpecInvalid
 from headrace.spec.findings import instead, report_errors, shown
@@ -80,11 +78,6 @@ def judge_training_run(spec: TrainingRunSpec) -> Judgement:
     return Judgement([_camel(finding) for finding in errors], [_camel(finding) for finding in warnings])
 
 
-def judge_model_deployment(spec: ModelDeploymentSpec) -> Judgement:
-    """What is wrong with a ModelDeployment, and what may be."""
-    return Judgement([*_replica_too_big(spec)], [])
-
-
 def judge_model_monitor(spec: ModelMonitorSpec) -> Judgement:
     """What is wrong with a ModelMonitor, and what may be."""
     if spec.objectives != Objectives():
@@ -128,23 +121,6 @@ def _store_of_a_pod(spec: TrainingRunSpec) -> Iterator[Finding]:
     if spec.store.uri.startswith(("file://", "memory://")):
         allowed = "a store that all pods share: s3://, gs://, ..."
         yield Finding("store.uri", f"{shown(spec.store.uri)} ends with the pod", allowed, "name a bucket")
-
-
-def _replica_too_big(spec: ModelDeploymentSpec) -> Iterator[Finding]:
-    """A replica that no pod has room for waits for ever, and Ray says nothing."""
-    most = spec.autoscaling.max_replicas if spec.autoscaling is not None else spec.replicas
-    with_workers = spec.workers > 0 or most > 1
-    pods = (spec.pods.head, spec.pods.worker) if with_workers else (spec.pods.head,)
-    name = "pods.head or pods.worker" if with_workers else "pods.head, the only pod"
-    wanted = spec.resources
-    for field, asked, there in (
-        ("cpus", wanted.cpus, max(number_of(pod.cpu) for pod in pods)),
-        ("gpus", wanted.gpus, max(pod.gpu for pod in pods)),
-        ("memoryBytes", wanted.memory_bytes or 0, max(number_of(pod.memory) for pod in pods)),
-    ):
-        if asked > there:
-            action = f"ask for less, or give {name} more"
-            yield Finding(f"spec.resources.{field}", f"{asked:g}", f"at most the {there:g} of {name}", action)
 
 
 # paths and words as people write them in the object

@@ -103,7 +103,7 @@ class GCSFaultTolerance(Part):
 class ModelDeploymentSpec(Part):
     """What is served, by how many, on what."""
 
-    model: ModelReference = Field(description="The version that answers.")
+    model: ModelReference = Field(description="The version that answers: by number, or by an alias that is followed.")
     replicas: int = Field(default=1, ge=1, le=1000, description="Replicas that answer, without `autoscaling`.")
     autoscaling: Autoscaling | None = Field(default=None, description="Let Serve choose the number of replicas.")
     resources: ReplicaResources = Field(default=ReplicaResources(), description="What each replica reserves of Ray.")
@@ -116,7 +116,10 @@ class ModelDeploymentSpec(Part):
     )
     store: StoreSettings = Field(description="Where packages lie.")
     mlflow: MLflowSettings = Field(description="The registry.")
-    pods: PodSettings = Field(default=PodSettings(), description="What the pods have.")
+    pods: PodSettings = Field(
+        default=PodSettings(),
+        description="What the pods have: image, resources, nodes, environment. A change makes a new cluster.",
+    )
     authentication: Authentication = Field(default=Authentication(), description="Who may use the Ray cluster's ports.")
     gcs_fault_tolerance: GCSFaultTolerance | None = Field(
         default=None, alias="gcsFaultTolerance", description="Keep Ray's state in a Redis. Default: no."

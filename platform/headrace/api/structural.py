@@ -7,6 +7,7 @@ say nothing ("", [], null) are not written, so that objects stay short.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,6 +53,8 @@ class _Writer:
         """The structural form of NODE."""
         node = self._plain(node)
         found = {key: node[key] for key in _KEPT if key in node}
+        if "description" in found:
+            found["description"] = " ".join(found["description"].split())
         if PATTERN_IS_TOLD in node:
             found.pop("pattern", None)
         found |= {key: value for key, value in node.items() if key.startswith("x-kubernetes-")}
@@ -83,7 +86,7 @@ class _Writer:
         if self.with_defaults and "default" in node:
             default = self._default(self._plain(node), node["default"])
             if default not in _NOTHING or (default == {} and "properties" in found):
-                found["default"] = default
+                found |= {"default": default, "description": _with_default(found, default)}
         return _in_order(found)
 
     def _default(self, node: Schema, value: Any) -> Any:
@@ -108,6 +111,14 @@ class _Writer:
     def _together(inner: Schema, outer: Schema) -> Schema:
         both = inner.get(_RULES, []) + outer.get(_RULES, [])
         return {**inner, **outer, **({_RULES: both} if both else {})}
+
+
+def _with_default(schema: Schema, default: Any) -> str:
+    """The description with the default in it, which `kubectl explain` does not show."""
+    text: str = schema["description"]
+    if isinstance(default, dict) or "efault" in text:
+        return text
+    return f"{text} Default {default if isinstance(default, str) else json.dumps(default)}."
 
 
 def _in_order(schema: Schema) -> Schema:

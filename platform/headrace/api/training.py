@@ -142,7 +142,12 @@ class Data(Part):
         description="Column whose equal values (patient, speaker, video) must lie on one side of the split.",
     )
     time: Name | None = Field(default=None, description="Column by which the `time` strategy orders samples.")
-    max_corrupt: float = Field(default=0.01, ge=0, le=1, description="Share of unreadable samples that is left out.")
+    max_corrupt: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share of unreadable samples that is left out and named; above it the data is refused.",
+    )
     split: Split = Field(default=Split(), description="How samples are dealt out.")
 
 
@@ -200,16 +205,29 @@ class Train(Part):
     epochs: int = Field(default=10, ge=1, description="Passes over the training split.")
     batch_size: int = Field(default=64, ge=1, description="Samples of one step, over all workers together.")
     optimizer: Named = Field(default=Named(name="adam"), description="How weights are updated.")
-    losses: tuple[Loss, ...] = Field(default=(), max_length=32, description="What is minimised; default: the task's.")
+    losses: tuple[Loss, ...] = Field(
+        default=(), max_length=32, description="What is minimised, summed by weight. Default: each task's own loss."
+    )
     schedule: Named = Field(default=Named(name="constant"), description="How the learning rate changes.")
     workers: Workers = Field(default=Workers(), description="Training processes, each in a pod of its own.")
     gpus_per_worker: int = Field(default=0, ge=0, le=64, description="GPUs that each worker reserves.")
     seed: int = Field(default=0, ge=0, description="Seed of weights, order and augmentation.")
-    precision: Literal["float32", "bfloat16", "float16"] = Field(default="float32", description="Number format.")
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        default="float32", description="Number format of the forward pass; the shorter ones are faster on GPUs."
+    )
     accumulate_steps: int = Field(default=1, ge=1, description="Batches whose gradients are averaged into one step.")
-    clip_norm: float | None = Field(default=None, gt=0, description="Largest norm of the gradient.")
-    ema_decay: float | None = Field(default=None, gt=0, lt=1, description="Decay of the moving average of weights.")
-    early_stop: EarlyStop | None = Field(default=None, description="Stop when validation gets no better.")
+    clip_norm: float | None = Field(
+        default=None, gt=0, description="Largest norm of the gradient; longer ones are shortened to it. Default: none."
+    )
+    ema_decay: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Decay per step of the moving average of weights that is kept. Default: no average.",
+    )
+    early_stop: EarlyStop | None = Field(default=None, description="Stop when validation gets no better. Default: no.")
     checkpoint_every_epochs: int = Field(default=1, ge=1, description="Epochs between checkpoints.")
-    max_failures: int = Field(default=2, ge=0, description="Crashed workers after which an attempt gives up.")
+    max_failures: int = Field(
+        default=2, ge=0, description="Crashed workers after which an attempt gives up instead of starting them again."
+    )
     resources: TrainResources = Field(default=TrainResources(), description="What each worker reserves of Ray.")

@@ -75,10 +75,13 @@ class TrainingRunSpec(Part):
     )
     experiment: Text | None = Field(default=None, description="MLflow experiment. Default: the run id's stem.")
     tasks: tuple[Named, ...] = Field(
-        min_length=1, max_length=16, description="What is to be predicted.", json_schema_extra=list_map("name")
+        min_length=1,
+        max_length=16,
+        description="What is to be predicted: decides metrics, default losses and the served signature.",
+        json_schema_extra=list_map("name"),
     )
-    model: Model = Field(description="The network.")
-    train: Train = Field(default=Train(), description="How it learns.")
+    model: Model = Field(description="The network: one of the catalog, or a class of your own.")
+    train: Train = Field(default=Train(), description="How it learns: epochs, batch size, optimizer, losses, workers.")
     manifest_uri: Address | None = Field(
         default=None, alias="manifestURI", description="The split to train on: `<store>/splits/<fingerprint>`."
     )
@@ -89,8 +92,11 @@ class TrainingRunSpec(Part):
         description="Package of the version to beat: measured on the same test split. Default: none.",
     )
     store: StoreSettings = Field(description="Where checkpoints, splits and packages lie.")
-    mlflow: MLflowSettings = Field(description="Where metrics go.")
-    pods: PodSettings = Field(default=PodSettings(), description="What the pods have.")
+    mlflow: MLflowSettings = Field(description="The MLflow server that metrics go to, and that the operator reads.")
+    pods: PodSettings = Field(
+        default=PodSettings(),
+        description="What the pods have: image, resources, nodes, environment. A change holds from the next attempt.",
+    )
     authentication: Authentication = Field(default=Authentication(), description="Who may use the Ray cluster's ports.")
     queue: ObjectName | None = Field(
         default=None, description="Kueue's LocalQueue that admits the attempts. Default: they start at once."
