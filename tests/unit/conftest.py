@@ -1,8 +1,10 @@
-"""What several unit tests of data need: a spec's split part, and a folder of small pictures."""
+"""What several unit tests need: a spec's split part, a store, and an event loop in which waiting takes no time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import selectors
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -32,3 +34,41 @@ def split_part() -> Part:
 def store(tmp_path: Path) -> Store:
     """A store of this test's own."""
     return Store(str(tmp_path / "store"))
+
+
+class _NoWaiting(selectors.DefaultSelector):  # type: ignore[name-defined,misc,valid-type]
+    """Instead of waiting for a timer, moves the loop's clock to it."""
+
+    loop: VirtualLoop
+
+    def select(self, timeout: float | None = None) -> Any:
+        found = super().select(0)
+        if not found and timeout is None:
+            raise RuntimeError("everybody waits, and there is no timer that could wake anybody")
+        if not found:
+            self.loop.now += timeout or 0.0
+        return found
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time passes only while everybody waits, and then at once."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        selector = _NoWaiting()
+        selector.loop = self
+        super().__init__(selector)
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def in_virtual_time() -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    """Runs a coroutine to its end; `asyncio.get_running_loop().time()` tells the seconds that would have passed."""
+
+    def run(work: Coroutine[Any, Any, Any]) -> Any:
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            return runner.run(work)
+
+    return run

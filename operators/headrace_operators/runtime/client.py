@@ -6,7 +6,9 @@ leader's guard. A delete names the uid it means; a status names the resource ver
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
@@ -17,6 +19,7 @@ from headrace_operators.runtime.transport import Guard, Transport
 MANAGER = "headrace-operator"
 PAGE = 500
 
+_BETWEEN = re.compile(r"[\s,]*")  # two items of a list
 _WRITE = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
 _APPLY_PATCH = "application/apply-patch+yaml"
 _JSON_PATCH = "application/json-patch+json"
@@ -28,7 +31,7 @@ class Page:
     text, and only what a cache keeps of each is to stay."""
 
     def __init__(self, raw: bytes) -> None:
-        before, opened, after = raw.decode().partition('"items":[')
+        before, opened, after = raw.decode(errors="replace").partition('"items":[')
         self._before = before
         self._after = after if opened else ""
         self._position = 0
@@ -36,8 +39,9 @@ class Page:
     def __iter__(self) -> Iterator[Object]:
         decode, text = json.JSONDecoder().raw_decode, self._after
         while self._position < len(text) and text[self._position] != "]":
-            item, end = decode(text, self._position)
-            self._position = end + (text[end] == ",")
+            with _garbled_is_unreachable(text[self._position : self._position + 100]):
+                item, end = decode(text, self._position)
+            self._position = _BETWEEN.match(text, end).end()  # type: ignore[union-attr]
             yield item
 
     def metadata(self) -> Mapping[str, Any]:
@@ -45,7 +49,8 @@ class Page:
         for _ in self:
             pass
         text = f'{self._before}"items":[{self._after[self._position :]}' if self._after else self._before
-        return json.loads(text)["metadata"]  # type: ignore[no-any-return]
+        with _garbled_is_unreachable(text[-100:]):
+            return json.loads(text)["metadata"]  # type: ignore[no-any-return]
 
 
 class Client:
@@ -66,7 +71,9 @@ class Client:
     async def request(self, method: str, path: str, **options: Any) -> Any:
         """The JSON answer to any request; OPTIONS are those of `Transport.send`. Anything but GET is guarded."""
         guard = None if method == "GET" else self._guard
-        return json.loads(await self._transport.send(method, path, guard=guard, **options))
+        raw = await self._transport.send(method, path, guard=guard, **options)
+        with _garbled_is_unreachable(raw):
+            return json.loads(raw)
 
     # Reading
 
@@ -165,14 +172,20 @@ class Client:
 
 def parse_event(line: bytes) -> tuple[str, Object]:
     """One line of a watch; raises what an ERROR line says."""
-    try:
+    with _garbled_is_unreachable(line):
         event = json.loads(line)
         type_, obj = str(event["type"]), event["object"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise Unreachable(0, "Garbled", f"a watch sent what is no event: {line[:100]!r}") from error
     if type_ == "ERROR":
         raise api_error(int(obj.get("code") or 500), obj)
     return type_, obj
+
+
+@contextlib.contextmanager
+def _garbled_is_unreachable(sent: bytes | str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, KeyError, TypeError) as error:
+        raise Unreachable(0, "Garbled", f"the API server sent what cannot be read: {sent[:100]!r}") from error
 
 
 def _object(answer: Any) -> Object:

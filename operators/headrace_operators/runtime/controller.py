@@ -57,6 +57,7 @@ class Controller:
         namespace: str | None,
         workers: int,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = reconciler.name
         self._reconciler = reconciler
@@ -67,11 +68,11 @@ class Controller:
         if all(watch.kind != reconciler.kind for watch in watches):
             watches = (Watch(reconciler.kind, by_name), *watches)
         stores = [Store(watch) for watch in watches]
-        self.queue = Queue(self.name)
+        self.queue = Queue(self.name, clock)
         self.caches = Caches(reconciler.kind, stores)
         self.informers = [Informer(client, store, namespace, self.queue.add, self._log) for store in stores]
-        self._expectations = Expectations(self.caches)
-        self._events = Events(client, self.name, self._log)
+        self._expectations = Expectations(self.caches, clock)
+        self._events = Events(client, self.name, self._log, clock)
         self._executor = Executor(reconciler.kind, client, self._events, self._expectations, self._log)
         self._show_sizes(stores)
 

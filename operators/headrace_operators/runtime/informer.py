@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Callable
 
 from headrace_operators.runtime import metrics
@@ -57,12 +56,14 @@ class Informer:
             except NotFound as error:
                 self._version = None
                 pause = self._missing(error)
-            except ApiError as error:
+            except Exception as error:
                 self._ended("error")
                 pause = self._backoff()
-                if error.status == _NOT_YET:
+                known = error if isinstance(error, ApiError) else None
+                if known is None or known.status == _NOT_YET:
                     self._version = None
-                self._log.warning("cannot watch, trying again in %.1f s: %s", pause, error, fields=self._fields)
+                words = "cannot watch, trying again in %.1f s: %s"
+                self._log.warning(words, pause, error, fields=self._fields, exc_info=None if known else error)
             await asyncio.sleep(pause)
 
     @property
@@ -90,7 +91,8 @@ class Informer:
 
     async def _watch(self, version: str) -> float:
         """Take in what happens after VERSION; how long to wait before going on."""
-        started, events = time.monotonic(), 0
+        clock = asyncio.get_running_loop().time
+        started, events = clock(), 0
         seconds = random.randint(*_WATCH_SECONDS)
         watch = self._client.watch(self._kind, self._namespace, version, seconds, self._store.watch.label_selector)
         async for type_, obj in watch:
@@ -98,7 +100,7 @@ class Informer:
             self._failures = 0
             self._take_event(type_, obj)
         self._ended("timeout")
-        if not events and time.monotonic() - started < _SHORT_SECONDS:
+        if not events and clock() - started < _SHORT_SECONDS:
             return self._backoff()
         self._failures = 0
         return 0.0
