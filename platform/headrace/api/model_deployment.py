@@ -111,8 +111,8 @@ class ModelDeploymentSpec(Part):
         default=0,
         ge=0,
         le=1000,
-        description="Worker pods besides the head. Default 0: one where there is more than one replica (a lost head "
-        "then costs seconds, not minutes), else none.",
+        description="Worker pods besides the head. Default 0: as many as the replicas need, and at least one where there "
+        "is more than one replica (a lost head then costs seconds, not minutes).",
     )
     store: StoreSettings = Field(description="Where packages lie.")
     mlflow: MLflowSettings = Field(description="The registry.")
@@ -145,7 +145,7 @@ class ModelDeploymentStatus(Status):
         default=0, ge=0, description="Distinct replicas that answered the newest configuration."
     )
     url: str | None = Field(default=None, description="Base address of the V2 protocol inside the cluster.")
-    resolved_time: Time | None = Field(default=None, description="When the registry was last asked.")
+    resolved_time: Time | None = Field(default=None, description="When the registry's answer last changed.")
     conditions: tuple[Condition, ...] = Field(
         default=(), max_length=32, description="One of each type.", json_schema_extra=list_map("type")
     )

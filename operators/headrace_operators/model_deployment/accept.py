@@ -1,0 +1,67 @@
+"""Whether a spec can be carried out: what the CRD's own rules cannot see, each as a sentence that says what to do.
+
+Also what they do see, in case an older CRD is installed than the operator knows.
+"""
+
+from __future__ import annotations
+
+import re
+
+from headrace.api.model_deployment import ModelDeploymentSpec
+from headrace.api.parts import PodResources
+from headrace_operators.model_deployment.rayservice import most_replicas, room, worker_count
+from headrace_operators.quantities import number
+from headrace_operators.ray_pods import ray_cpus, reserved_variables
+
+LONGEST_NAME = 40
+_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+
+
+def problems(name: str, spec: ModelDeploymentSpec, image: str) -> list[str]:
+    """Why SPEC cannot be carried out, or nothing."""
+    found = []
+    if not _NAME.fullmatch(name) or len(name) > LONGEST_NAME:
+        found.append(
+            f"the name {name!r} cannot be a RayService's: use lower case letters, digits and hyphens, at most "
+            f"{LONGEST_NAME}, beginning with a letter"
+        )
+    if (spec.model.version is None) == (spec.model.alias is None):
+        found.append("spec.model names both or neither of version and alias: give exactly one")
+    if spec.autoscaling and spec.autoscaling.min_replicas > spec.autoscaling.max_replicas:
+        least, most = spec.autoscaling.min_replicas, spec.autoscaling.max_replicas
+        found.append(
+            f"spec.autoscaling has minReplicas {least} above maxReplicas {most}: raise the one or lower the other"
+        )
+    if not image:
+        found.append("there is no image: set spec.pods.image, or start the operator with --runtime-image")
+    if reserved := reserved_variables(spec.pods):
+        found.append(
+            f"spec.pods.environment sets {', '.join(reserved)}, which the operator and KubeRay set: leave it out"
+        )
+    return [*found, *_too_small(spec)]
+
+
+def _too_small(spec: ModelDeploymentSpec) -> list[str]:
+    found = []
+    head, worker = spec.pods.head, spec.pods.worker
+    for where, resources in (("head", head), ("worker", worker)):
+        if number(spec.pods.shared_memory) >= number(resources.memory):
+            found.append(
+                f"spec.pods.sharedMemory ({spec.pods.shared_memory}) takes all of spec.pods.{where}.memory "
+                f"({resources.memory}), which it counts as: lower the one or raise the other"
+            )
+    workers, replicas = worker_count(spec), most_replicas(spec)
+    there = room(spec, head) + workers * room(spec, worker)
+    if there < replicas:
+        asked = spec.resources
+        each = f"{asked.cpus:g} CPU" + (f" and {asked.gpus:g} GPU" if asked.gpus else "")
+        found.append(
+            f"{replicas} replicas of {each} do not fit: there is room for {there} in the head ({_shown(head)}) and "
+            f"{workers} workers ({_shown(worker)} each); raise spec.workers or what spec.pods gives them, or lower "
+            f"spec.resources"
+        )
+    return found
+
+
+def _shown(pod: PodResources) -> str:
+    return f"{ray_cpus(pod)} CPU" + (f", {pod.gpu} GPU" if pod.gpu else "") + f", {pod.memory}"
