@@ -7,6 +7,7 @@ from datetime import datetime
 
 from headrace.api.training_run import TrainingRunSpec, TrainingRunStatus
 from headrace_operators.mlflow import RunReport
+from headrace_operators.pods import Pod
 from headrace_operators.runtime.kinds import Object
 
 ENDED = ("Complete", "Failed", "ValidationFailed")  # jobDeploymentStatus of a RayJob that will never run again
@@ -45,33 +46,6 @@ class Job:
     def ended(self) -> bool:
         """It will never run again."""
         return self.deployment in ENDED
-
-
-@dataclass(frozen=True)
-class Pod:
-    """A pod of the current attempt.
-
-    Args:
-        role: "head" or "worker".
-        trouble: ("image" | "config" | "crash" | "unschedulable", in words), if it does not start.
-        disruption: the reason of its DisruptionTarget condition: who takes it away.
-        ended: how its container ended, in words.
-    """
-
-    name: str
-    uid: str
-    role: str
-    phase: str = "Pending"
-    ready: bool = False
-    terminating: bool = False
-    trouble: tuple[str, str] | None = None
-    disruption: str = ""
-    ended: str = ""
-
-    @property
-    def alive(self) -> bool:
-        """It runs, or will."""
-        return not self.terminating and self.phase not in ("Failed", "Succeeded")
 
 
 @dataclass(frozen=True)

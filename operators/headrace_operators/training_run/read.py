@@ -5,18 +5,17 @@ What the `keep_*` functions drop, the others must not read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
 
 from headrace_operators.kinds import ATTEMPT_LABEL
+from headrace_operators.pods import kept_metadata
 from headrace_operators.runtime.conditions import find, parse_time
 from headrace_operators.runtime.kinds import Object, controller_of
-from headrace_operators.training_run.observe import Job, Place, Pod
+from headrace_operators.training_run.observe import Job, Place
 
+_IDENTITY = ("name", "namespace", "uid")
 LOG_TAIL = 4000  # characters of a RayJob's message, whose end holds what the driver said last
-_IMAGE_TROUBLES = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
-_CONFIG_TROUBLES = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 
 
 def job_of(obj: Object, owner_uid: str) -> Job:
@@ -40,25 +39,6 @@ def job_of(obj: Object, owner_uid: str) -> Job:
         start_time=_moment(status.get("startTime")),
         driver_start_time=info.get("startTime"),
         end_time=_moment(status.get("endTime")),
-    )
-
-
-def pod_of(obj: Object) -> Pod:
-    """OBJ, a pod."""
-    metadata, status = obj["metadata"], obj.get("status") or {}
-    conditions = {entry["type"]: entry for entry in status.get("conditions") or ()}
-    disruption = conditions.get("DisruptionTarget", {})
-    role = (metadata.get("labels") or {}).get("ray.io/node-type", "")
-    return Pod(
-        name=metadata["name"],
-        uid=metadata["uid"],
-        role=role,
-        phase=status.get("phase") or "Pending",
-        ready=conditions.get("Ready", {}).get("status") == "True",
-        terminating="deletionTimestamp" in metadata,
-        trouble=_trouble(status, conditions.get("PodScheduled", {})),
-        disruption=disruption.get("reason", "") if disruption.get("status") == "True" else "",
-        ended=_ended(status),
     )
 
 
@@ -96,7 +76,9 @@ def keep_job(obj: Object) -> Object:
     kept = ("jobDeploymentStatus", "jobStatus", "reason", "startTime", "endTime", "rayJobInfo")
     said = {"message": status["message"][-LOG_TAIL:]} if status.get("message") else {}
     return {
-        "metadata": _metadata(obj, ("name", "namespace", "uid", "generation", "deletionTimestamp", "ownerReferences")),
+        "metadata": kept_metadata(
+            obj, ("name", "namespace", "uid", "generation", "deletionTimestamp", "ownerReferences")
+        ),
         "spec": {"suspend": bool((obj.get("spec") or {}).get("suspend"))},
         "status": {name: status[name] for name in kept if status.get(name)} | said,
     }
@@ -106,26 +88,7 @@ def keep_cluster(obj: Object) -> Object:
     """What of a RayCluster stays in memory: whether its pods are refused."""
     failure = find((obj.get("status") or {}).get("conditions") or (), "ReplicaFailure")
     conditions = [{name: failure.get(name, "") for name in ("type", "status", "reason", "message")}] if failure else []
-    return {"metadata": _metadata(obj, ("name", "namespace", "uid")), "status": {"conditions": conditions}}
-
-
-def keep_pod(obj: Object) -> Object:
-    """What of a pod stays in memory."""
-    status = obj.get("status") or {}
-    kept = ("type", "status", "reason", "message")
-    conditions = [
-        {name: entry[name] for name in kept if entry.get(name)}
-        for entry in status.get("conditions") or ()
-        if entry["type"] in ("DisruptionTarget", "PodScheduled", "Ready")
-    ]
-    containers = [
-        {name: entry[name] for name in ("image", "state", "lastState") if entry.get(name)}
-        for entry in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
-    ]
-    return {
-        "metadata": _metadata(obj, ("name", "namespace", "uid", "deletionTimestamp")),
-        "status": {"phase": status.get("phase"), "conditions": conditions, "containerStatuses": containers},
-    }
+    return {"metadata": kept_metadata(obj, _IDENTITY), "status": {"conditions": conditions}}
 
 
 def keep_workload(obj: Object) -> Object:
@@ -137,42 +100,9 @@ def keep_workload(obj: Object) -> Object:
         if entry["type"] in ("QuotaReserved", "Admitted", "Evicted")
     ]
     return {
-        "metadata": _metadata(obj, ("name", "namespace", "uid", "ownerReferences")),
+        "metadata": kept_metadata(obj, (*_IDENTITY, "ownerReferences")),
         "status": {"conditions": conditions},
     }
-
-
-def _metadata(obj: Object, kept: Iterable[str]) -> dict[str, Any]:
-    metadata = obj["metadata"]
-    ours = {
-        name: value
-        for name, value in (metadata.get("labels") or {}).items()
-        if name.startswith("headrace.dev/") or name == "ray.io/node-type"
-    }
-    return {name: metadata[name] for name in (*kept, "resourceVersion") if name in metadata} | {"labels": ours}
-
-
-def _trouble(status: Mapping[str, Any], scheduled: Mapping[str, Any]) -> tuple[str, str] | None:
-    if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
-        return "unschedulable", str(scheduled.get("message", ""))
-    for container in status.get("containerStatuses") or ():
-        waiting = (container.get("state") or {}).get("waiting") or {}
-        reason = waiting.get("reason", "")
-        if reason in _IMAGE_TROUBLES:  # not the reason itself: it goes to and fro while the kubelet tries again
-            return "image", str(container.get("image", ""))
-        if reason in _CONFIG_TROUBLES:
-            return "config", str(waiting.get("message") or reason)
-        if reason == "CrashLoopBackOff":
-            return "crash", _ended({"containerStatuses": [{"state": container.get("lastState") or {}}]})
-    return None
-
-
-def _ended(status: Mapping[str, Any]) -> str:
-    for container in status.get("containerStatuses") or ():
-        ended = (container.get("state") or {}).get("terminated") or {}
-        if ended and (ended.get("exitCode") or ended.get("reason") not in ("Completed", None)):
-            return f"{ended.get('reason') or 'Error'}, exit code {ended.get('exitCode')}"
-    return ""
 
 
 def _moment(text: str | None) -> datetime | None:

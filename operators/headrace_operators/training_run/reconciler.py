@@ -23,6 +23,7 @@ from headrace_operators.kinds import (
     WORKLOAD,
 )
 from headrace_operators.mlflow import MLflow
+from headrace_operators.pods import Pod, keep_pod, pod_of
 from headrace_operators.runtime import metrics
 from headrace_operators.runtime.actions import Plan
 from headrace_operators.runtime.cache import Caches, Watch, by_label
@@ -30,16 +31,14 @@ from headrace_operators.runtime.conditions import condition
 from headrace_operators.runtime.kinds import Key, Object, controller_of, key_of
 from headrace_operators.training_run.acceptance import findings
 from headrace_operators.training_run.measures import Measures
-from headrace_operators.training_run.observe import HeadGone, Observed, Pod
+from headrace_operators.training_run.observe import HeadGone, Observed
 from headrace_operators.training_run.plan import plan
 from headrace_operators.training_run.read import (
     job_of,
     keep_cluster,
     keep_job,
-    keep_pod,
     keep_workload,
     place_of,
-    pod_of,
     refusal_of,
 )
 from headrace_operators.training_run.reports import Reports

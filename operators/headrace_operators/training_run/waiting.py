@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from headrace_operators.pods import Pod
 from headrace_operators.runtime.conditions import rfc3339
-from headrace_operators.training_run.observe import Job, Observed, Pod
+from headrace_operators.training_run.observe import Job, Observed
 
 TROUBLES = {"PodsRefused", "ImagePullFailed", "PodMisconfigured", "WorkerCrashes", "HeadCrashes", "Unschedulable"}
 TOLD = TROUBLES | {"WaitsForQuota"}  # what becomes an Event; the rest is how every start goes
