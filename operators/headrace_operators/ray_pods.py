@@ -25,6 +25,13 @@ _PORTS = {
     "metrics": METRICS_PORT,
     "serve": SERVE_PORT,
 }
+# Nothing of the image can be written. What must be goes with the pod: Ray's sessions and logs, caches.
+_WRITABLE = "/tmp"  # noqa: S108 the pod's own
+_DEFAULTS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "HOME": _WRITABLE,
+    "USER": "headrace",  # the image's user id may have no name
+}
 _SMALLEST_OBJECT_STORE_BYTES = 80_000_000  # Ray refuses less than 75 MiB
 
 # What KubeRay sets by itself or refuses to find: a pod that names one would never start, or be open to everybody.
@@ -147,8 +154,12 @@ def _container(pods: Pods, name: str, resources: PodResources, ports: Mapping[st
             "capabilities": {"drop": ["ALL"]},
             "runAsNonRoot": True,
             "seccompProfile": {"type": "RuntimeDefault"},
+            "readOnlyRootFilesystem": True,
         },
-        "volumeMounts": [{"name": "shared-memory", "mountPath": "/dev/shm"}],  # noqa: S108 the pod's own
+        "volumeMounts": [
+            {"name": "shared-memory", "mountPath": "/dev/shm"},  # noqa: S108 the pod's own
+            {"name": "tmp", "mountPath": _WRITABLE},
+        ],
     }
     if pods.secrets:
         container["envFrom"] = [{"secretRef": {"name": secret}} for secret in pods.secrets]
@@ -157,8 +168,9 @@ def _container(pods: Pods, name: str, resources: PodResources, ports: Mapping[st
 
 def _environment(pods: Pods) -> list[dict[str, Any]]:
     """Each name once, sorted: the API server takes no duplicates, and an order that changes is a change."""
-    entries: dict[str, dict[str, Any]] = {"RAY_USAGE_STATS_ENABLED": {"value": "0"}}
-    entries |= {name: {"value": value} for name, value in pods.defaults.items()}
+    entries: dict[str, dict[str, Any]] = {
+        name: {"value": value} for name, value in {**_DEFAULTS, **pods.defaults}.items()
+    }
     entries |= {e.name: {"value": e.value} if e.value else {} for e in pods.settings.environment}
     entries |= {e["name"]: {key: value for key, value in e.items() if key != "name"} for e in pods.environment}
     return [{"name": name, **entries[name]} for name in sorted(entries)]
@@ -175,7 +187,7 @@ def _template(pods: Pods, container: Mapping[str, Any]) -> dict[str, Any]:
         "enableServiceLinks": False,
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": [dict(container)],
-        "volumes": [{"name": "shared-memory", "emptyDir": shared_memory}],
+        "volumes": [{"name": "shared-memory", "emptyDir": shared_memory}, {"name": "tmp", "emptyDir": {}}],
     }
     if settings.service_account_name:
         spec["serviceAccountName"] = settings.service_account_name

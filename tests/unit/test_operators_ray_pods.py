@@ -61,7 +61,8 @@ def test_a_variable_stands_once_and_what_the_operator_fixes_wins_over_the_settin
     plan = Pods(settings, "i", {}, ({"name": "A", "value": "ours"},), {"B": "default", "D": "default"}, ("store",))
     (container,) = worker_group(plan, "w", 1)["template"]["spec"]["containers"]
     values = {entry["name"]: entry["value"] for entry in container["env"]}
-    assert values == {"A": "ours", "B": "user", "C": "user", "D": "default", "RAY_USAGE_STATS_ENABLED": "0"}
+    always = {"RAY_USAGE_STATS_ENABLED": "0", "HOME": "/tmp", "USER": "headrace"}
+    assert values == {"A": "ours", "B": "user", "C": "user", "D": "default"} | always
     assert len(container["env"]) == len(values)
     assert container["envFrom"] == [{"secretRef": {"name": "store"}}]
 

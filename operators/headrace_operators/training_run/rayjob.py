@@ -33,7 +33,6 @@ _READINESS = {
     "successThreshold": 1,
     "failureThreshold": 10,
 }
-_WRITABLE = "/tmp"  # noqa: S108 the pod's own: Ray's sessions and logs, caches, HOME
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def _cluster(spec: TrainingRunSpec, attempt: Attempt, labels: Mapping[str, str])
     head = cluster["headGroupSpec"]
     head["template"]["spec"]["containers"][0]["readinessProbe"] = dict(_READINESS)
     # Not started again in place: a head that died is always another pod, or none.
-    _close(head["template"], "Never")
+    head["template"]["spec"]["restartPolicy"] = "Never"
     return cluster
 
 
@@ -137,7 +136,7 @@ def _workers(spec: TrainingRunSpec, attempt: Attempt, labels: Mapping[str, str])
     # What one training process reserves, so that each pod holds one.
     group["rayStartParams"]["num-cpus"] = str(train.resources.cpus_per_worker)
     group["rayStartParams"]["num-gpus"] = str(train.gpus_per_worker)
-    _close(group["template"], "Always")
+    group["template"]["spec"]["restartPolicy"] = "Always"
     return group
 
 
@@ -148,18 +147,7 @@ def _pod(
     environment: list[Record],
     secrets: tuple[str, ...],
 ) -> Pods:
-    home = {"HOME": _WRITABLE, "USER": "headrace"}  # the image's user id may have no name
-    return Pods(spec.pods, attempt.image, labels, tuple(environment), home, secrets)
-
-
-def _close(template: Record, restart_policy: str) -> None:
-    """Nothing of the image can be written; what must be, is the pod's own and goes with it."""
-    pod = template["spec"]
-    pod["restartPolicy"] = restart_policy
-    pod["volumes"].append({"name": "tmp", "emptyDir": {}})
-    for container in pod["containers"]:
-        container["securityContext"]["readOnlyRootFilesystem"] = True
-        container["volumeMounts"].append({"name": "tmp", "mountPath": _WRITABLE})
+    return Pods(spec.pods, attempt.image, labels, tuple(environment), secrets=secrets)
 
 
 def spec_json(spec: TrainingRunSpec) -> str:
