@@ -23,8 +23,8 @@ forms of a run spec are for people, and `headrace run` writes them out.
 
 - The API server refuses what the types and the rules below do not allow, with the rule's sentence; the operator says in
   the condition `Accepted` what only the catalog can tell (`args`, which loss suits which task).
-- A field without a default may be left out; null is the same as left out. Below `args` null is a value (`kubectl apply`
-  leaves it out unless it is called with `--server-side`).
+- A field without a default may be left out. null is the same as left out when an object is created; server-side apply
+  refuses it. Below `args` null is a value, which `kubectl apply` leaves out unless it is called with `--server-side`.
 - Labels, names and units are Kubernetes' own: `500m` is half a core, `4Gi` are 4 · 2³⁰ bytes.
 """
 

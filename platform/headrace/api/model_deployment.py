@@ -111,8 +111,8 @@ class ModelDeploymentSpec(Part):
         default=0,
         ge=0,
         le=1000,
-        description="Worker pods besides the head. Default 0: as many as the replicas need, and at least one where there "
-        "is more than one replica (a lost head then costs seconds, not minutes).",
+        description="Worker pods besides the head. Default 0: as many as the replicas need, and at least one where "
+        "there is more than one replica (a lost head then costs seconds, not minutes).",
     )
     store: StoreSettings = Field(description="Where packages lie.")
     mlflow: MLflowSettings = Field(description="The registry.")

@@ -1,8 +1,8 @@
 """Pydantic's JSON Schema as the structural schema that the API server takes.
 
 Structural means: each field has one type, and nothing is referred to. An optional field is one that may be left out; it
-is not nullable, so that the API server takes an explicit null for "left out" and stores one form only. Defaults that
-say nothing ("", [], null) are not written, so that objects stay short.
+is not nullable, so that one form only is stored: the API server drops a null, or refuses it. Defaults that say nothing
+("", [], null) are not written, so that objects stay short.
 """
 
 from __future__ import annotations
