@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import version
@@ -50,8 +50,14 @@ class ProcessOptions:
     settings: OperatorSettings = field(default_factory=OperatorSettings)
 
 
-def run(options: ProcessOptions) -> int:
-    """Run until a signal comes or the lease is lost; the exit code.
+def reconcilers(settings: OperatorSettings) -> list[Reconciler]:
+    """One reconciler of each of our kinds."""
+    modules = (import_module(f"headrace_operators.{name}") for name in OPERATORS)
+    return [module.reconciler(settings) for module in modules]
+
+
+def run(options: ProcessOptions, make: Callable[[OperatorSettings], Sequence[Reconciler]] = reconcilers) -> int:
+    """Run what MAKE makes until a signal comes or the lease is lost; the exit code.
 
     Raises:
         Unavailable: nothing says where the API server is.
@@ -63,16 +69,10 @@ def run(options: ProcessOptions) -> int:
             split_address(address)
         except ValueError as error:
             raise InvalidInput(str(error), code="usage") from error
-    return asyncio.run(_run(options))
+    return asyncio.run(_run(options, make))
 
 
-def reconcilers(settings: OperatorSettings) -> list[Reconciler]:
-    """One reconciler of each of our kinds."""
-    modules = (import_module(f"headrace_operators.{name}") for name in OPERATORS)
-    return [module.reconciler(settings) for module in modules]
-
-
-async def _run(options: ProcessOptions) -> int:
+async def _run(options: ProcessOptions, make: Callable[[OperatorSettings], Sequence[Reconciler]]) -> int:
     try:
         connection = await connect(options.kubeconfig, options.service_account)
     except NoConnection as error:
@@ -80,9 +80,7 @@ async def _run(options: ProcessOptions) -> int:
     identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
     transport = Transport(connection, f"headrace-operator/{version('headrace')} ({identity})")
     try:
-        return await supervise(
-            Client(transport), reconcilers(options.settings), _options(options, connection, identity)
-        )
+        return await supervise(Client(transport), make(options.settings), _options(options, connection, identity))
     finally:
         await transport.close()
 
