@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import httpx
+import yaml
 
 from headrace_testbed.api import Object
 from headrace_testbed.builds import built, manifests
@@ -31,9 +32,8 @@ def _healthy(url: str) -> bool:
         return False
 
 
-def _install(plane: ControlPlane, namespace: str, objects: Iterable[Object]) -> None:
-    """Apply OBJECTS, after their namespace, and wait until the API server serves the kinds among them."""
-    plane.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+def _apply(plane: ControlPlane, objects: Iterable[Object]) -> None:
+    """Apply OBJECTS and wait until the API server serves the kinds among them."""
     kinds = []
     for manifest in objects:
         plane.api.apply(manifest, "testbed", force=True)
@@ -41,18 +41,21 @@ def _install(plane: ControlPlane, namespace: str, objects: Iterable[Object]) -> 
             kinds.append(plane.api.path_of(manifest))
 
     def established(path: str) -> bool:
-        conditions = plane.api.get(path).get("status", {}).get("conditions", [])
+        conditions = plane.api.get(path).get("status", {}).get("conditions") or []  # null at first
         return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
 
     for path in kinds:
         eventually(lambda path=path: established(path))
 
 
+def _namespace(name: str) -> Object:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+
+
 def install_kuberay_1_7(plane: ControlPlane) -> None:
     """Make the kinds of KubeRay 1.7 known: the version that our manifests must be valid under as well as 1.6."""
-    for archive in sorted(_KUBERAY_1_7.glob("*.yaml.gz")):
-        plane.kubectl("apply", "--server-side", "-f", "-", input=gzip.decompress(archive.read_bytes()).decode())
-    plane.kubectl("wait", "--for=condition=Established", "crd", "--all")
+    archives = sorted(_KUBERAY_1_7.glob("*.yaml.gz"))
+    _apply(plane, [yaml.load(gzip.decompress(archive.read_bytes()), yaml.CSafeLoader) for archive in archives])
 
 
 class KubeRayOperator:
@@ -76,7 +79,7 @@ class KubeRayOperator:
 
     def start(self) -> None:
         """Install it and wait until it works."""
-        _install(self._plane, self.NAMESPACE, self._objects())
+        _apply(self._plane, [_namespace(self.NAMESPACE), *self._objects()])
         self.daemon = Daemon(
             "ray-operator",
             [
@@ -167,7 +170,7 @@ class Kueue:
     def start(self) -> None:
         """Install it and wait until it works and its webhooks are trusted."""
         (self._folder / "certificates").mkdir(parents=True, exist_ok=True)
-        _install(self._plane, self.NAMESPACE, map(self._serve_on_port, self._objects()))
+        _apply(self._plane, [_namespace(self.NAMESPACE), *map(self._serve_on_port, self._objects())])
         kubeconfig = self._plane.kubeconfig_for_service_account(self.NAMESPACE, "kueue-controller-manager")
         self.daemon = Daemon(
             "kueue",

@@ -19,16 +19,23 @@ from pathlib import Path
 
 _STARTER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="testbed-starter")
 _LAST_LINES = 40
+_GIVEN: set[int] = set()  # ports given out here, whoever listens on them yet
+
+
+def _unless_orphaned() -> list[str]:
+    """What runs a command unless its starter has died before the kernel was asked to watch it."""
+    return ["sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"', str(os.getpid())]
 
 
 def free_port() -> int:
     """A loopback port nobody listens on, outside the range from which the kernel gives ports to clients."""
-    for port in random.sample(range(15000, 30000), 200):
+    for port in random.sample(sorted(set(range(15000, 30000)) - _GIVEN), 200):
         with contextlib.closing(socket.socket()) as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
+            _GIVEN.add(port)
             return port
     raise RuntimeError("200 ports between 15000 and 30000 were tried and none is free")
 
@@ -56,7 +63,7 @@ class Daemon:
 
     def start(self) -> None:
         """Start it, in a session of its own."""
-        command = ["setpriv", "--pdeathsig", "KILL", "--", *self.command]
+        command = ["setpriv", "--pdeathsig", "KILL", "--", *_unless_orphaned(), *self.command]
         with open(self.log, "ab") as log:
             self._process = _STARTER.submit(
                 subprocess.Popen,
