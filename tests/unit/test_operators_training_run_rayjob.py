@@ -236,6 +236,11 @@ def test_every_ray_job_is_valid_under_kuberay_1_7(
 ) -> None:
     manifest = made(SPEC | spec, number)
     crd.validate(json.loads(json.dumps(manifest["spec"])))
+    for template in templates(manifest):
+        pod, (container,) = template["spec"], template["spec"]["containers"]
+        for named in (pod["volumes"], container["volumeMounts"], container["env"], container["ports"]):
+            names = [entry["name"] for entry in named]
+            assert len(names) == len(set(names))
 
 
 def test_the_check_against_kuberay_1_7_sees_a_field_that_is_not_there(crd: jsonschema.Draft202012Validator) -> None:
