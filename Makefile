@@ -63,6 +63,7 @@ check: $(READY) ## Lint, format, types, layers, and everything generated
 	@$(BIN)/mypy
 	@$(BIN)/python -m headrace.cli.reference --check
 	@$(BIN)/python -m headrace.api.crd --check
+	@$(BIN)/python -m headrace_operators.rbac --check
 	@$(BIN)/python -m headrace_pipelines.compiler --check
 	@cp requirements.lock .lock.tmp && $(MAKE) --no-print-directory lock LOCK=.lock.tmp && diff -q requirements.lock .lock.tmp >/dev/null \
 	  || { rm -f .lock.tmp; echo "requirements.lock does not match pyproject.toml: run 'make lock'"; exit 1; }
@@ -75,6 +76,7 @@ format: $(READY) ## Format and fix what can be fixed
 generate: $(READY) ## Write everything that is generated (references, schema, golden pipeline)
 	@$(BIN)/python -m headrace.cli.reference
 	@$(BIN)/python -m headrace.api.crd
+	@$(BIN)/python -m headrace_operators.rbac
 	@$(BIN)/python -m headrace_pipelines.compiler
 
 LOCK ?= requirements.lock
