@@ -14,6 +14,7 @@ import pytest
 from headrace_testbed.control_plane import EVERYTHING, ControlPlane
 from headrace_testbed.operators import KubeRayOperator, Kueue, install_kuberay_1_7
 from headrace_testbed.ours import install_crds
+from kuberay_double.install import collect_new_kinds, install_kuberay_kinds
 
 _NUMBERS = itertools.count(1)
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -77,3 +78,18 @@ def kuberay_1_7(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPla
     with ControlPlane(tmp_path_factory.mktemp("kuberay-1.7")) as plane:
         install_kuberay_1_7(plane)
         yield plane
+
+
+@pytest.fixture(scope="session")
+def played_plane(request: pytest.FixtureRequest) -> Iterator[ControlPlane]:
+    """A control plane of its own for KubeRay's double, which must not meet the real one; with our kinds."""
+    folder = Path(tempfile.mkdtemp(prefix="headrace-testbed-played-"))
+    with ControlPlane(folder, EVERYTHING) as plane:
+        install_kuberay_kinds(plane)
+        install_crds(plane)
+        collect_new_kinds(plane)
+        yield plane
+    if request.session.testsfailed:
+        print(f"the logs of the control plane of KubeRay's double are in {folder}")
+    else:
+        shutil.rmtree(folder, ignore_errors=True)

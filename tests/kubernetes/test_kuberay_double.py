@@ -1,0 +1,70 @@
+"""KubeRay's double does what the real KubeRay does: one table of scenarios, played with both.
+
+All scenarios of a player run at once, as most of their time is waiting; each test waits for its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from headrace_testbed.control_plane import ControlPlane
+from headrace_testbed.operators import KubeRayOperator
+from kuberay_double import KubeRayDouble
+from kuberay_double.install import collect_new_kinds
+from kuberay_double.scenarios import SCENARIOS, WITHOUT_PODS, as_played
+from kuberay_double.world import Player, Scenario
+
+_SECONDS = 90  # most take two; real KubeRay polls every three, and the machine may be shared
+Plays = dict[str, Future[None]]
+
+
+def _play_all(kubeconfig: Path, namespace: str, scenarios: Sequence[Scenario]) -> Iterator[Plays]:
+    player = Player(kubeconfig, namespace, _SECONDS)
+    with ThreadPoolExecutor(len(scenarios)) as pool:
+        yield {each.name: pool.submit(player.play, each, f"s{number}") for number, each in enumerate(scenarios)}
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _namespace(plane: ControlPlane, name: str) -> str:
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    plane.api.post("/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
+    plane.wait_for(f"/api/v1/namespaces/{name}/serviceaccounts/default")
+    return name
+
+
+def _chosen(request: pytest.FixtureRequest, test: str, scenarios: Sequence[Scenario]) -> list[Scenario]:
+    """Those of SCENARIOS whose test is to run."""
+    ids = {item.callspec.id for item in request.session.items if getattr(item, "originalname", "") == test}
+    return [each for each in scenarios if each.name in ids]
+
+
+@pytest.fixture(scope="module")
+def with_the_double(played_plane: ControlPlane, request: pytest.FixtureRequest) -> Iterator[Plays]:
+    namespace = _namespace(played_plane, "scenarios")
+    chosen = _chosen(request, "test_the_double", SCENARIOS)
+    with KubeRayDouble(played_plane.kubeconfig, namespace=namespace):
+        yield from _play_all(played_plane.kubeconfig, namespace, [as_played(each) for each in chosen])
+
+
+@pytest.fixture(scope="module")
+def with_the_real_one(
+    control_plane: ControlPlane, kuberay: KubeRayOperator, request: pytest.FixtureRequest
+) -> Iterator[Plays]:
+    namespace = _namespace(control_plane, "real-scenarios")
+    chosen = _chosen(request, "test_the_real_kuberay", WITHOUT_PODS)
+    collect_new_kinds(control_plane)
+    yield from _play_all(control_plane.kubeconfig, namespace, chosen)
+
+
+@pytest.mark.parametrize("scenario", [pytest.param(each, id=each.name) for each in SCENARIOS])
+def test_the_double(scenario: Scenario, with_the_double: Plays):
+    with_the_double[scenario.name].result()
+
+
+@pytest.mark.parametrize("scenario", [pytest.param(each, id=each.name) for each in WITHOUT_PODS])
+def test_the_real_kuberay(scenario: Scenario, with_the_real_one: Plays):
+    with_the_real_one[scenario.name].result()

@@ -1,0 +1,36 @@
+"""What a control plane needs before the double can play there: KubeRay's kinds, from KubeRay 1.6's own manifests."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from headrace_testbed.builds import manifests
+from headrace_testbed.control_plane import START_SECONDS, ControlPlane
+from headrace_testbed.waiting import eventually
+
+
+def install_kuberay_kinds(plane: ControlPlane) -> None:
+    """Make RayJob, RayService, RayCluster and RayCronJob known, and wait until the API server serves them."""
+    for manifest in manifests("kuberay"):
+        if manifest["kind"] == "CustomResourceDefinition":
+            plane.api.apply(manifest, "testbed", force=True)
+            eventually(partial(_established, plane, plane.api.path_of(manifest)))
+
+
+def _established(plane: ControlPlane, path: str) -> bool:
+    conditions = plane.api.get(path).get("status", {}).get("conditions") or ()
+    return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
+
+
+def collect_new_kinds(plane: ControlPlane) -> None:
+    """Start the controller manager anew: its garbage collector looks for new kinds only every 30 seconds, and until
+    then leaves what their objects own."""
+    before = _collecting(plane)
+    plane.controller_manager.kill()
+    plane.controller_manager.start()
+    eventually(lambda: _collecting(plane) > before, START_SECONDS)
+
+
+def _collecting(plane: ControlPlane) -> int:
+    """How often the garbage collector has begun to work."""
+    return plane.controller_manager.log.read_text(errors="replace").count("Proceeding to collect garbage")
