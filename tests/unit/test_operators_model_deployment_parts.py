@@ -287,6 +287,11 @@ def test_addresses_are_those_that_are_ready() -> None:
     assert endpoints(slices) == ["http://10.0.0.1:8000", "http://10.0.0.2:8000", "http://[fd00::1]:8000"]
 
 
+def test_the_port_is_the_one_that_the_slice_names() -> None:
+    ports = [{"name": "metrics", "port": 8080}, {"name": "serve", "port": 9000}]
+    assert endpoints([{"endpoints": [{"addresses": ["10.0.0.1"]}], "ports": ports}]) == ["http://10.0.0.1:9000"]
+
+
 def test_an_endpointslice_concerns_the_deployment_whose_service_it_is() -> None:
     def named(service: str) -> list[Key]:
         labels = {"kubernetes.io/service-name": service}

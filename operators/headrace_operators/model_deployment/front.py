@@ -47,13 +47,14 @@ def http_client(transport: httpx.AsyncBaseTransport | None = None) -> httpx.Asyn
 
 
 def endpoints(slices: Iterable[Object]) -> list[str]:
-    """Base addresses of the ingresses that are ready, in order."""
-    found: set[str] = set()
+    """Base addresses of the ingresses that are ready, in order, at the port that their slice names `serve`."""
+    found: set[tuple[str, int]] = set()
     for each in slices:
+        port = next((port["port"] for port in each.get("ports") or () if port.get("name") == "serve"), SERVE_PORT)
         for endpoint in each.get("endpoints") or ():
             if (endpoint.get("conditions") or {}).get("ready") is not False:
-                found.update(endpoint.get("addresses") or ())
-    return [f"http://{f'[{ip}]' if ':' in ip else ip}:{SERVE_PORT}" for ip in sorted(found)]
+                found.update((address, port) for address in endpoint.get("addresses") or ())
+    return [f"http://{f'[{address}]' if ':' in address else address}:{port}" for address, port in sorted(found)]
 
 
 async def ask_fronts(

@@ -36,7 +36,7 @@ def keep_cluster(obj: Object) -> Object:
 
 
 def keep_slice(obj: Object) -> Object:
-    """An EndpointSlice: the addresses, and whether they are ready."""
+    """An EndpointSlice: the addresses, whether they are ready, and the ports."""
     endpoints = [
         {
             "addresses": endpoint.get("addresses") or [],
@@ -44,7 +44,8 @@ def keep_slice(obj: Object) -> Object:
         }
         for endpoint in obj.get("endpoints") or ()
     ]
-    return {"metadata": _metadata(obj), "endpoints": endpoints}
+    ports = [{"name": port.get("name"), "port": port.get("port")} for port in obj.get("ports") or ()]
+    return {"metadata": _metadata(obj), "endpoints": endpoints, "ports": ports}
 
 
 def _metadata(obj: Object) -> dict[str, Any]:
