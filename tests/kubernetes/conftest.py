@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from headrace_testbed import builds
 from headrace_testbed.control_plane import EVERYTHING, ControlPlane
 from headrace_testbed.operators import KubeRayOperator, Kueue, install_kuberay_1_7
 from headrace_testbed.ours import install_crds
@@ -23,6 +24,8 @@ RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 @pytest.fixture(scope="session")
 def control_plane(request: pytest.FixtureRequest) -> Iterator[ControlPlane]:
     """A real control plane, started once, with an audit log; its folder is kept for its logs if a test failed."""
+    if missing := builds.missing():
+        pytest.fail(f"`make test-kubernetes` builds {', '.join(missing)} first; no test waits that long", pytrace=False)
     folder = Path(tempfile.mkdtemp(prefix="headrace-testbed-"))
     with ControlPlane(folder, EVERYTHING) as plane:
         yield plane
