@@ -63,7 +63,8 @@ class Components:
             f"--secure-port={self._url.rpartition(':')[2]}",
             "--endpoint-reconciler-type=none",  # loopback is no valid endpoint
             "--authorization-mode=Node,RBAC",
-            "--enable-admission-plugins=NodeRestriction",  # Pod Security is on by default
+            # Pod Security is on by default; as on OpenShift, who makes another wait for its deletion needs that right.
+            "--enable-admission-plugins=NodeRestriction,OwnerReferencesPermissionEnforcement",
             f"--client-ca-file={self._pki.ca_file}",
             f"--tls-cert-file={certificate}",
             f"--tls-private-key-file={key}",

@@ -20,12 +20,24 @@ def definitions() -> list[Object]:
 
 def install_crds(plane: ControlPlane) -> None:
     """Make our kinds known, and wait until the API server serves them."""
-    for definition in definitions():
+    install(plane, definitions())
+
+
+def install(plane: ControlPlane, kinds: list[Object]) -> None:
+    """The same with any kinds, by their definitions."""
+    for definition in kinds:
         plane.api.apply(definition, "testbed", force=True)
-    for definition in definitions():
+    for definition in kinds:
         group, version = definition["spec"]["group"], definition["spec"]["versions"][0]["name"]
         path = f"/apis/{group}/{version}/{definition['spec']['names']['plural']}"
         eventually(lambda path=path: _serves(plane, path))
+
+
+def install_rbac(plane: ControlPlane, namespace: str) -> None:
+    """The operator's ServiceAccount and rights, as the chart ships them, with NAMESPACE in place of the shipped one."""
+    shipped = (FILES / "operator-rbac.yaml").read_text(encoding="utf-8").replace("headrace-system", namespace)
+    for manifest in yaml.safe_load_all(shipped):
+        plane.api.apply(manifest, "testbed", force=True)
 
 
 def _serves(plane: ControlPlane, path: str) -> bool:
