@@ -63,5 +63,10 @@ class GpuBudgets:
 
 if __name__ == "__main__":
     address = os.environ.get("ADDRESS", "127.0.0.1:8080")
-    options = ProcessOptions(lease_name="gpu-budgets", metrics_address=address, health_address=address)
+    options = ProcessOptions(
+        namespace=os.environ.get("NAMESPACE"),  # None: all
+        lease_name="gpu-budgets",
+        metrics_address=address,
+        health_address=address,
+    )
     sys.exit(run(options, lambda _settings: [GpuBudgets()]))

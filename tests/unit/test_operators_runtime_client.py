@@ -83,6 +83,7 @@ def test_a_watch_line_that_is_no_event_is_no_answer(line: bytes) -> None:
         (401, {"reason": "Unauthorized"}, Forbidden),
         (429, {"reason": "TooManyRequests"}, Busy),
         (500, {"reason": "InternalError"}, Unreachable),
+        (500, {"message": "failed to create typed patch object (n/b): .spec.x: field not declared in schema"}, Invalid),
         (503, {}, Unreachable),
     ],
 )

@@ -87,6 +87,7 @@ class Wait(Exception):
         self.seconds = seconds
 
 
+_UNDECLARED = "failed to create typed patch object"  # server-side apply of a field that is not there answers with a 500
 _BY_STATUS: Mapping[int, type[ApiError]] = {
     400: Invalid,
     401: Forbidden,
@@ -107,6 +108,8 @@ def api_error(status: int, body: Mapping[str, Any], retry_after_seconds: float |
         kind = AlreadyExists
     if reason == "Expired":
         kind = Gone
+    if _UNDECLARED in str(body.get("message")):
+        kind = Invalid
     causes = (body.get("details") or {}).get("causes") or ()
     if any(cause.get("reason") == "FieldManagerConflict" for cause in causes):
         kind = FieldOwned
