@@ -86,7 +86,8 @@ def ray_job(run: Object, spec: TrainingRunSpec, attempt: Attempt) -> Record:
             "shutdownAfterJobFinishes": True,
             "ttlSecondsAfterFinished": CLUSTER_TTL_SECONDS,
             "preRunningDeadlineSeconds": spec.pre_running_deadline_seconds,
-            "suspend": spec.queue is not None,  # Kueue lets it go; nobody else suspends it
+            # Only where Kueue lets it go. KubeRay drops a false when it writes the object back, which is a change.
+            **({"suspend": True} if spec.queue else {}),
             "rayClusterSpec": _cluster(spec, attempt, labels),
         },
     }
