@@ -151,6 +151,17 @@ def test_kueue_suspends_a_ray_job_that_forgot_to(control_plane: ControlPlane, na
     assert control_plane.api.apply(_ray_job("eager", labels), namespace=namespace)["spec"]["suspend"] is True
 
 
+def test_both_go_on_after_a_crash_of_the_api_server(
+    control_plane: ControlPlane, kuberay: KubeRayOperator, kueue: Kueue, namespace: str, queue: str
+):
+    control_plane.restart_apiserver()
+    control_plane.api.apply(_ray_job("after", {"kueue.x-k8s.io/queue-name": queue}, suspend=True), namespace=namespace)
+    eventually(lambda: _items(control_plane, namespace, "pods"), 60)
+    for operator in (kuberay, kueue):
+        assert operator.daemon is not None
+        assert operator.daemon.running
+
+
 def test_prometheus_scrapes_the_operator_and_answers(kuberay: KubeRayOperator, tmp_path: Path):
     job = {"job_name": "kuberay", "static_configs": [{"targets": [kuberay.metrics_address]}]}
     with Prometheus({"global": {"scrape_interval": "1s"}, "scrape_configs": [job]}, tmp_path / "p") as prometheus:
