@@ -1,0 +1,205 @@
+"""The ModelMonitor operator, as a process, against a real Prometheus that scrapes what fronts export.
+
+The exporter is the test's own, so that it can force an error rate; its names are held to the front's by
+`tests/local/test_serving_endpoint.py`, which reads them from a real one.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import httpx
+import pytest
+
+from headrace.serving.measures import SECONDS
+from headrace_testbed.control_plane import ControlPlane
+from headrace_testbed.model_deployments import events, model_deployment
+from headrace_testbed.prometheus import Prometheus
+from headrace_testbed.training_runs import OperatorProcess, condition
+from headrace_testbed.waiting import eventually
+
+Object = dict[str, Any]
+MONITORS = "/apis/headrace.dev/v1alpha1/namespaces/{}/modelmonitors"
+DEPLOYMENTS = "/apis/headrace.dev/v1alpha1/namespaces/{}/modeldeployments"
+PER_SECOND = 40.0
+LATENCY = 0.03  # falls into the bucket from 0.025 to 0.05
+
+
+class FrontExporter:
+    """Exports what the fronts of one deployment would under PER_SECOND requests, of which `errors` are answered 500."""
+
+    def __init__(self) -> None:
+        self.errors = 0.0
+        self._asked_at = time.monotonic()
+        self._counts = {"200": 1.0, "500": 1.0}  # both are there from the start: an increase needs two samples
+        exporter = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body = exporter.page().encode()
+                self.send_response(200)
+                self.send_header("content-type", "text/plain; version=0.0.4")
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> FrontExporter:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def page(self) -> str:
+        """What Ray's metrics agent would answer."""
+        now = time.monotonic()
+        new, self._asked_at = (now - self._asked_at) * PER_SECOND, now
+        self._counts["200"] += new * (1 - self.errors)
+        self._counts["500"] += new * self.errors
+        of = 'deployment="digits",version="7"'
+        lines = [f'ray_headrace_requests_total{{{of},code="{code}"}} {n}' for code, n in self._counts.items()]
+        whole = sum(self._counts.values())
+        for bound in SECONDS:
+            count = whole if bound > LATENCY else 0.0
+            lines.append(f'ray_headrace_request_seconds_bucket{{{of},le="{bound}"}} {count}')
+        lines.append(f'ray_headrace_request_seconds_bucket{{{of},le="+Inf"}} {whole}')
+        return "\n".join(lines) + "\n"
+
+
+@pytest.fixture(scope="module")
+def exporter() -> Iterator[FrontExporter]:
+    with FrontExporter() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def prometheus(exporter: FrontExporter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    folder: Path = tmp_path_factory.mktemp("prometheus")
+    scrape = {"job_name": "fronts", "static_configs": [{"targets": [exporter.address]}]}
+    config = {"global": {"scrape_interval": "1s"}, "scrape_configs": [scrape]}
+    with Prometheus(config, folder) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def operator(control_plane: ControlPlane, crds: None) -> Iterator[OperatorProcess]:
+    with OperatorProcess(control_plane, "model_monitor") as process:
+        yield process
+
+
+def monitor(url: str, **spec: Any) -> Object:
+    whole = {
+        "deploymentName": "digits",
+        "prometheus": {"url": url},
+        "intervalSeconds": 5,
+        "windowSeconds": 15,
+        "objectives": {"maxErrorRatio": 0.05, "maxP99Seconds": 0.5},
+    }
+    metadata = {"name": "watch"}
+    return {
+        "apiVersion": "headrace.dev/v1alpha1",
+        "kind": "ModelMonitor",
+        "metadata": metadata,
+        "spec": whole | spec,
+    }
+
+
+def watched(plane: ControlPlane, namespace: str, url: str, **spec: Any) -> str:
+    """A deployment and a monitor of it; the monitor's path."""
+    plane.api.post(DEPLOYMENTS.format(namespace), model_deployment("digits", "http://127.0.0.1:9"))
+    plane.api.post(MONITORS.format(namespace), monitor(url, **spec))
+    return f"{MONITORS.format(namespace)}/watch"
+
+
+def test_a_forced_error_rate_appears_in_status_conditions_events_and_metrics_and_goes_again(
+    control_plane: ControlPlane,
+    operator: OperatorProcess,
+    prometheus: Prometheus,
+    exporter: FrontExporter,
+    namespace: str,
+) -> None:
+    path = watched(control_plane, namespace, prometheus.url)
+    eventually(lambda: condition(control_plane.api.get(path), "Healthy") == ("True", "ObjectivesKept"), 60)
+    status = control_plane.api.get(path)["status"]
+    assert (status["errorRatio"], status["message"]) == (0.0, "")
+    assert status["p50Seconds"] == pytest.approx(0.0375)
+    assert status["p99Seconds"] == pytest.approx(0.04975)
+
+    exporter.errors = 0.25
+    started = time.monotonic()
+    eventually(lambda: condition(control_plane.api.get(path), "Healthy") == ("False", "ObjectivesBroken"), 60)
+    print(f"broken objectives are told after {time.monotonic() - started:.1f} s (measured every 5 s)")
+
+    def quarter() -> Object:
+        seen = control_plane.api.get(path)["status"]
+        assert seen["errorRatio"] == pytest.approx(0.25, abs=0.01)
+        return seen
+
+    status = eventually(quarter, 60)
+    assert status["requests"] == pytest.approx(15 * PER_SECOND, rel=0.2)
+    assert status["message"].startswith("error ratio 0.2")
+    assert status["message"].endswith(" is above 0.05")
+    told = events(control_plane, namespace, "watch", "ModelMonitor")
+    assert "is above 0.05" in told["ObjectivesBroken"]
+    text = httpx.get(f"http://{operator.metrics_address}/metrics", trust_env=False).text
+    of = f'{{deployment="digits",name="watch",namespace="{namespace}"}}'
+    assert f"headrace_monitor_healthy{of} 0.0" in text
+    ratio = next(line for line in text.splitlines() if line.startswith(f"headrace_monitor_error_ratio{of}"))
+    assert float(ratio.rpartition(" ")[2]) == pytest.approx(0.25, abs=0.01)
+
+    exporter.errors = 0.0
+    eventually(lambda: condition(control_plane.api.get(path), "Healthy") == ("True", "ObjectivesKept"), 60)
+
+
+def test_it_is_written_once_an_interval_and_no_more(
+    control_plane: ControlPlane, operator: OperatorProcess, prometheus: Prometheus, namespace: str
+) -> None:
+    path = watched(control_plane, namespace, prometheus.url)
+    eventually(lambda: condition(control_plane.api.get(path), "Healthy")[0] == "True", 60)
+    before = len(operator.writes(namespace))
+    time.sleep(21)
+    assert 3 <= len(operator.writes(namespace)) - before <= 5
+
+
+def test_without_data_nothing_is_called_healthy(
+    control_plane: ControlPlane, operator: OperatorProcess, prometheus: Prometheus, namespace: str
+) -> None:
+    control_plane.api.post(DEPLOYMENTS.format(namespace), model_deployment("idle", "http://127.0.0.1:9"))
+    control_plane.api.post(MONITORS.format(namespace), monitor(prometheus.url, deploymentName="idle"))
+    path = f"{MONITORS.format(namespace)}/watch"
+    eventually(lambda: condition(control_plane.api.get(path), "Measured") == ("False", "NoData"))
+    assert condition(control_plane.api.get(path), "Healthy") == ("Unknown", "NoData")
+    assert "Prometheus has no requests of idle" in control_plane.api.get(path)["status"]["message"]
+
+
+def test_a_prometheus_that_is_not_there_is_told(
+    control_plane: ControlPlane, operator: OperatorProcess, namespace: str
+) -> None:
+    path = watched(control_plane, namespace, "http://127.0.0.1:9")
+    eventually(lambda: condition(control_plane.api.get(path), "Measured") == ("False", "PrometheusUnreachable"))
+    assert condition(control_plane.api.get(path), "Healthy")[0] == "Unknown"
+
+
+def test_a_deployment_that_is_made_later_wakes_its_monitor(
+    control_plane: ControlPlane, operator: OperatorProcess, prometheus: Prometheus, namespace: str
+) -> None:
+    control_plane.api.post(MONITORS.format(namespace), monitor(prometheus.url, intervalSeconds=15))
+    path = f"{MONITORS.format(namespace)}/watch"
+    eventually(lambda: condition(control_plane.api.get(path), "Accepted") == ("False", "DeploymentNotFound"))
+    control_plane.api.post(DEPLOYMENTS.format(namespace), model_deployment("digits", "http://127.0.0.1:9"))
+    started = time.monotonic()
+    eventually(lambda: condition(control_plane.api.get(path), "Accepted")[0] == "True", pause_seconds=0.02)
+    assert time.monotonic() - started < 1
