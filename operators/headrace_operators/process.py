@@ -13,7 +13,6 @@ import socket
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,7 +28,6 @@ from headrace_operators.runtime.server import split_address
 from headrace_operators.runtime.transport import Transport
 from headrace_operators.settings import OperatorSettings
 
-OPERATORS = ("training_run", "model_deployment", "model_monitor")
 LOST_THE_LEASE = 1
 
 
@@ -52,8 +50,10 @@ class ProcessOptions:
 
 def reconcilers(settings: OperatorSettings) -> list[Reconciler]:
     """One reconciler of each of our kinds."""
-    modules = (import_module(f"headrace_operators.{name}") for name in OPERATORS)
-    return [module.reconciler(settings) for module in modules]
+    from headrace_operators import model_deployment, model_monitor, training_run
+
+    makers = (training_run.reconciler, model_deployment.reconciler, model_monitor.reconciler)
+    return [make(settings) for make in makers]
 
 
 def run(options: ProcessOptions, make: Callable[[OperatorSettings], Sequence[Reconciler]] = reconcilers) -> int:

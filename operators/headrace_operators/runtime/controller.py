@@ -37,9 +37,20 @@ class Reconciler(Protocol):
     may be called at any time and any number of times: it says what is to be done now, and nothing where all is well.
     """
 
-    name: str
-    kind: Kind
-    watches: tuple[Watch, ...]
+    @property
+    def name(self) -> str:
+        """What logs and metrics call it."""
+        ...
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of object that it is for: the primaries."""
+        ...
+
+    @property
+    def watches(self) -> tuple[Watch, ...]:
+        """What else it looks at. A watch of its own kind may stand here too, to keep less of it."""
+        ...
 
     async def plan(self, obj: Object, caches: Caches, now: datetime) -> Plan:
         """What is to be done about OBJ; raise `Wait` where something temporary is in the way."""
