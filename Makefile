@@ -64,7 +64,7 @@ check: $(READY) ## Lint, format, types, layers, and everything generated
 	@$(BIN)/python -m headrace.cli.reference --check
 	@$(BIN)/python -m headrace.api.crd --check
 	@$(BIN)/python -m headrace_operators.rbac --check
-	@$(BIN)/python -m headrace_operators.runtime.metrics_reference --check
+	@$(BIN)/python -m headrace_operators.metrics_reference --check
 	@$(BIN)/python -m headrace_pipelines.compiler --check
 	@cp requirements.lock .lock.tmp && $(MAKE) --no-print-directory lock LOCK=.lock.tmp && diff -q requirements.lock .lock.tmp >/dev/null \
 	  || { rm -f .lock.tmp; echo "requirements.lock does not match pyproject.toml: run 'make lock'"; exit 1; }
@@ -78,7 +78,7 @@ generate: $(READY) ## Write everything that is generated (references, schema, go
 	@$(BIN)/python -m headrace.cli.reference
 	@$(BIN)/python -m headrace.api.crd
 	@$(BIN)/python -m headrace_operators.rbac
-	@$(BIN)/python -m headrace_operators.runtime.metrics_reference
+	@$(BIN)/python -m headrace_operators.metrics_reference
 	@$(BIN)/python -m headrace_pipelines.compiler
 
 LOCK ?= requirements.lock

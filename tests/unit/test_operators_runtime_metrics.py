@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from headrace_operators.runtime import metrics, metrics_reference
+from headrace_operators import metrics_reference
+from headrace_operators.runtime import metrics
 
 
 def test_every_metric_that_is_served_is_documented_and_the_other_way_round() -> None:

@@ -1,6 +1,6 @@
 """Every metric of the operator, made and documented in one call, so that none is served that the docs do not name.
 
-`docs/operators/metrics.md` is generated from TABLE by `python -m headrace_operators.runtime.metrics_reference`. The
+`docs/operators/metrics.md` is generated from TABLE by `python -m headrace_operators.metrics_reference`. The
 names of the runtime's own metrics are controller-runtime's and client-go's: their dashboards and rules work.
 """
 

@@ -1,6 +1,6 @@
 """Writes docs/operators/metrics.md from the metrics that the code declares; `--check` says whether it has drifted.
 
-Run in a checkout by `make generate` and `make check`, as `python -m headrace_operators.runtime.metrics_reference`.
+Run in a checkout by `make generate` and `make check`, as `python -m headrace_operators.metrics_reference`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from headrace_operators import model_deployment, model_monitor, training_run
 from headrace_operators.runtime import metrics
 
 DECLARING = (model_deployment, model_monitor, training_run)  # importing them declares theirs
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "operators" / "metrics.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "operators" / "metrics.md"
 MADE = "<!-- Made by `make generate` from the code. Do not edit. -->"
 SECTIONS = (
     ("What only Headrace knows", ("headrace_",)),
