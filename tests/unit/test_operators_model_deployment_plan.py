@@ -278,8 +278,8 @@ def test_a_failed_load_is_tried_again_with_another_configuration_less_and_less_o
         cluster.step(1, answers=FrontAnswers((cluster.status("7", config_id="old", error=LOAD_ERROR),), 1))
         waited, before = 1, cluster.config_id
         while cluster.config_id == before:
-            waited += 1
-            cluster.step(1)
+            waited += 10
+            cluster.step(10)
         waits.append(waited)
         ids.append(cluster.config_id)
     assert [round(wait, -1) for wait in waits] == [60, 120, 240, 480, 960, 1800, 1800]
@@ -508,6 +508,32 @@ def test_a_rayservice_that_somebody_edited_is_set_right_and_defaults_are_left_al
     service["spec"]["rayClusterConfig"]["headGroupSpec"]["rayStartParams"]["num-cpus"] = "64"
     cluster.step(ray_service=service)
     assert cluster.applies == 2
+
+
+def test_a_rayservice_that_is_anothers_is_never_touched() -> None:
+    cluster = serving()
+    foreign = json.loads(json.dumps(cluster.seen.ray_service))
+    del foreign["metadata"]["ownerReferences"]
+    fresh = Cluster()
+    made = fresh.step(ray_service=foreign)
+    assert [action for action in made.actions if not isinstance(action, Tell)] == []
+    assert fresh.said("Progressing") == ("False", "NameTaken")
+    assert fresh.message("Progressing") == (
+        "RayService digits is there and belongs to nobody: delete it, or use another name"
+    )
+    assert "rayServiceName" not in fresh.seen.status
+    assert fresh.reasons() == ["NameTaken"]
+
+
+def test_a_deployment_that_was_deleted_and_made_anew_waits_until_the_old_rayservice_is_gone() -> None:
+    cluster = serving()
+    old = json.loads(json.dumps(cluster.seen.ray_service))
+    old["metadata"]["ownerReferences"][0]["uid"] = "u0"
+    fresh = Cluster()
+    fresh.step(ray_service=old)
+    assert (fresh.applies, fresh.said("Progressing")) == (0, ("True", "WaitingForDeletion"))
+    fresh.step(ray_service=None)
+    assert fresh.applies == 1
 
 
 def test_without_kuberay_it_says_so_and_makes_nothing() -> None:

@@ -10,7 +10,7 @@ from headrace_operators.model_deployment.front import FrontAnswers
 from headrace_operators.model_deployment.rayservice import Live, live_of
 from headrace_operators.model_deployment.resolve import Resolution
 from headrace_operators.runtime.conditions import Truth, find
-from headrace_operators.runtime.kinds import Key, Object, key_of
+from headrace_operators.runtime.kinds import Key, Object, controller_of, key_of
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,24 @@ class Observed:
         return self.obj.get("status") or {}
 
     @property
+    def service(self) -> Object | None:
+        """The RayService, if it is this very deployment's."""
+        return None if self.taken else self.ray_service
+
+    @property
+    def taken(self) -> str:
+        """Whose the RayService of our name is, where it is not ours; "" where it is or there is none."""
+        if self.ray_service is None:
+            return ""
+        owner = controller_of(self.ray_service)
+        if owner is None:
+            return "nobody"
+        return "" if owner["uid"] == self.obj["metadata"]["uid"] else f"{owner['kind']} {owner['name']}"
+
+    @property
     def live(self) -> Live | None:
         """The front's configuration in the RayService."""
-        return live_of(self.ray_service, self.key.name)
+        return live_of(self.service, self.key.name)
 
     def before(self, condition: str) -> Mapping[str, Any] | None:
         """The condition as it was written last."""

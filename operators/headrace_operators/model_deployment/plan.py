@@ -69,13 +69,13 @@ def _least(observed: Observed, spec: ModelDeploymentSpec | None) -> int:
 
 def _actions(observed: Observed, wish: Wish | None) -> list[Action]:
     """What makes the RayService as it is wished for."""
-    service = observed.ray_service
+    service = observed.service
     if service is not None and _given_up(service):
         namespace, name = observed.key
         message = "KubeRay gave the RayService up (InitializingTimeout), which is final: it is made anew"
         uid = str(service["metadata"]["uid"])
         return [Tell("RayServiceGivenUp", message, "Warning"), Delete(RAY_SERVICE, namespace, name, uid)]
-    if wish is None or not observed.kuberay or not rayservice.differs(wish.manifest, service):
+    if wish is None or observed.taken or not observed.kuberay or not rayservice.differs(wish.manifest, service):
         return []
     return [Apply(RAY_SERVICE, wish.manifest, force=True)]
 

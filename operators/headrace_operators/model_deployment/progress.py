@@ -12,6 +12,7 @@ from typing import Any
 
 from headrace.serving.contract import FrontConfig
 from headrace.serving.verdict import judge_answers, serve_reason
+from headrace_operators.kinds import MODEL_DEPLOYMENT
 from headrace_operators.model_deployment.observed import Judgement, Observed
 from headrace_operators.model_deployment.waiting import why_waiting
 from headrace_operators.runtime.conditions import find
@@ -26,6 +27,8 @@ _KUBERAY_IS_LATE_AFTER_SECONDS = 30.0
 
 def progressing(observed: Observed, config: FrontConfig, least: int) -> Judgement:
     """Progressing: whether CONFIG is in force in at least LEAST replicas, and in all that answer."""
+    if observed.taken:
+        return _taken(observed)
     answers = observed.answers
     if answers is not None:
         verdict = judge_answers(config.config_id, config.stable.version, least, answers.statuses)
@@ -65,9 +68,18 @@ def _answer(config: FrontConfig, replicas: int) -> str:
     return f"version {config.stable.version} answers from {replicas} replica{'s' if replicas > 1 else ''}"
 
 
+def _taken(observed: Observed) -> Judgement:
+    """Our name is another's: of a deployment that is being deleted, or of somebody who must give way."""
+    name = observed.key.name
+    if observed.taken == f"{MODEL_DEPLOYMENT.kind} {name}":
+        return Judgement("True", "WaitingForDeletion", f"RayService {name} of a deployment before is being deleted")
+    message = f"RayService {name} is there and belongs to {observed.taken}: delete it, or use another name"
+    return Judgement("False", "NameTaken", message)
+
+
 def _failed(observed: Observed) -> Judgement | None:
     """What only KubeRay knows of a failure."""
-    service = observed.ray_service
+    service = observed.service
     if service is None or _late(service) or observed.live_seconds < _BELIEVE_KUBERAY_AFTER_SECONDS:
         return None
     ready = find((service.get("status") or {}).get("conditions") or (), "Ready")
@@ -81,7 +93,7 @@ def _failed(observed: Observed) -> Judgement | None:
 
 def _waiting(observed: Observed, config: FrontConfig, least: int) -> Judgement:
     """What a wish that has neither failed nor come into force waits for."""
-    version, service, answers = config.stable.version, observed.ray_service, observed.answers
+    version, service, answers = config.stable.version, observed.service, observed.answers
     if not observed.kuberay:
         return Judgement("True", "KubeRayMissing", "the cluster knows no RayServices: install KubeRay")
     if service is None or observed.live is None or observed.live.config.config_id != config.config_id:

@@ -156,7 +156,7 @@ class ModelDeploymentReconciler:
     def _ask_fronts(
         self, observed: Observed, made: Plan, spec: ModelDeploymentSpec | None, ingresses: list[str]
     ) -> float | None:
-        if observed.ray_service is None:
+        if observed.service is None:
             return None if observed.kuberay else STUCK_SECONDS
         least = rayservice.least_replicas(spec) if spec is not None else 1
         most = rayservice.most_replicas(spec) if spec is not None else int(observed.status.get("replicas") or 1)

@@ -37,7 +37,7 @@ def status_of(
         "message": _message(judged),
         "conditions": _conditions(observed, judged, generation, now),
     }
-    if wish is not None or observed.ray_service is not None:
+    if (wish is not None and not observed.taken) or observed.service is not None:
         record["rayServiceName"] = observed.key.name
     if wish is not None:
         record |= _wanted(observed, wish, now)

@@ -16,7 +16,7 @@ _WARNINGS = {
     "Accepted": ("InvalidSpec",),
     "Resolved": ("NotFound",),
     "MLflowReachable": ("Unreachable",),
-    "Progressing": (*progress.FAILURES, "KubeRayMissing", "WaitingForPods", "WaitingForKubeRay"),
+    "Progressing": (*progress.FAILURES, "NameTaken", "KubeRayMissing", "WaitingForPods", "WaitingForKubeRay"),
 }
 
 
@@ -35,7 +35,7 @@ def changes(observed: Observed, config: FrontConfig | None, status: Mapping[str,
 
 def _deploying(observed: Observed, config: FrontConfig | None) -> Iterator[Tell]:
     live = observed.live
-    if config is None or (live is not None and live.config.config_id == config.config_id):
+    if config is None or observed.taken or (live is not None and live.config.config_id == config.config_id):
         return
     if live is None:
         yield Tell("Deploying", f"version {config.stable.version} is deployed")
