@@ -228,7 +228,7 @@ def test_events_are_shown_by_kubectl_describe_with_their_count(
 ) -> None:
     async def work(client: Client) -> None:
         about = await client.create(BUDGET, budget(namespace))
-        events = Events(client, "gpubudget", Log())
+        events = Events(client, Log())
         for _ in range(3):
             await events.tell(about, Tell("TooMany", "there are 9 GPUs too many", "Warning"))
         await events.tell(about, Tell("Fine", "it is fine now"))

@@ -43,7 +43,7 @@ class Bed:
     def __init__(self) -> None:
         self.api, self.now = Api(), 0.0
         client: Any = self.api
-        self._events = Events(client, "trainingrun", Log(), lambda: self.now)
+        self._events = Events(client, Log(), lambda: self.now)
 
     def tell(self, reason: str = "Started", message: str = "it started", about: Any = RUN) -> None:
         asyncio.run(self._events.tell(about, Tell(reason, message)))

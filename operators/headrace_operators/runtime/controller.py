@@ -83,7 +83,7 @@ class Controller:
         self.caches = Caches(reconciler.kind, stores)
         self.informers = [Informer(client, store, namespace, self.queue.add, self._log) for store in stores]
         self._expectations = Expectations(self.caches, clock)
-        self._events = Events(client, self.name, self._log, clock)
+        self._events = Events(client, self._log, clock)
         self._executor = Executor(reconciler.kind, client, self._events, self._expectations, self._log)
         self._show_sizes(stores)
 
@@ -112,7 +112,7 @@ class Controller:
             if again is not None:
                 self.queue.add_after(key, again)
         except Wait as wait:
-            self._log.debug("waiting %.1f s: %s", wait.seconds, wait.message, fields=object_fields(self.name, key))
+            self._log.debug("waiting %.1f s: %s", wait.seconds, wait.message, fields=object_fields(key))
             self.queue.forget(key)
             self.queue.add_after(key, wait.seconds)
             result = "requeue_after"
@@ -120,11 +120,12 @@ class Controller:
             raise
         except Conflict as error:
             result = "requeue"
-            self._log.debug("changed meanwhile: %s", error, fields=object_fields(self.name, key))
+            self._log.debug("changed meanwhile: %s", error, fields=object_fields(key))
             self.queue.add_failed(key)
         except Exception as error:
             result = "error"
             await self._failed(key, error)
+        self._log.debug("reconciled: %s", result, fields=object_fields(key))
         metrics.RECONCILES.labels(self.name, result).inc()
         metrics.RECONCILE_SECONDS.labels(self.name).observe(time.perf_counter() - started)
         return result
@@ -145,7 +146,7 @@ class Controller:
     async def _failed(self, key: Key, error: Exception) -> None:
         metrics.ERRORS.labels(self.name).inc()
         seconds = self.queue.add_failed(key)
-        fields = object_fields(self.name, key)
+        fields = object_fields(key)
         known = isinstance(error, (ApiError, TimeoutError))
         words = str(error) or type(error).__name__
         self._log.error(

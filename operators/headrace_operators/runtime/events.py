@@ -46,10 +46,9 @@ class _Bucket:
 class Events:
     """Writes the Events of one controller."""
 
-    def __init__(self, client: Client, controller: str, log: Log, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, client: Client, log: Log, clock: Callable[[], float] = time.monotonic) -> None:
         self._client = client
         self._source = {"component": MANAGER, "host": socket.gethostname()}
-        self._controller = controller
         self._log = log
         self._clock = clock
         self._told: OrderedDict[tuple[str, str, str, str], _Told] = OrderedDict()
@@ -65,7 +64,7 @@ class Events:
             await self._write(about, tell, (uid, tell.type, tell.reason, tell.message))
         except ApiError as error:
             metrics.EVENTS.labels("failed").inc()
-            fields = object_fields(self._controller, key_of(about))
+            fields = object_fields(key_of(about))
             self._log.warning("cannot write the event %s: %s", tell.reason, error, fields=fields)
 
     async def _write(self, about: Object, tell: Tell, same: tuple[str, str, str, str]) -> None:

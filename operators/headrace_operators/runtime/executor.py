@@ -46,12 +46,16 @@ class Executor:
         match action:
             case Create():
                 self._expectations.wrote(key, action.kind, await self._create(action))
+                self._say(key, "created %s %s", action.kind.kind, key_of(action.manifest))
             case Apply():
                 answer = await self._client.apply(action.kind, action.manifest, force=action.force)
                 self._expectations.wrote(key, action.kind, answer)
+                self._say(key, "applied %s %s", action.kind.kind, key_of(answer))
             case Delete():
                 await self._delete(key, action)
+                self._say(key, "deleted %s %s/%s", action.kind.kind, action.namespace, action.name)
             case Tell():
+                self._say(key, "%s: %s", action.reason, action.message)
                 await self._events.tell(primary, action)
 
     async def _create(self, action: Create) -> Object:
@@ -86,8 +90,10 @@ class Executor:
         answer = await self._client.patch_status(self._kind, key, status, version)
         self._expectations.wrote(key, self._kind, answer)
         if differs(status, answer.get("status")):
-            fields = object_fields("", key)
-            self._log.warning("the API server keeps another status than was written to it", fields=fields)
+            self._log.warning("the API server keeps another status than was written", fields=object_fields(key))
+
+    def _say(self, key: Key, words: str, *values: object) -> None:
+        self._log.info(words, *values, fields=object_fields(key))
 
 
 def differs(wanted: Mapping[str, Any], held: object) -> bool:

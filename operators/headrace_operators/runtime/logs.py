@@ -68,6 +68,6 @@ def set_up(level: str, format_: Format) -> None:
     logging.getLogger("headrace_operators").setLevel(level.upper())
 
 
-def object_fields(controller: str, key: tuple[str, str]) -> Mapping[str, str]:
-    """The fields that name an object."""
-    return {"controller": controller, "namespace": key[0], "name": key[1]}
+def object_fields(key: tuple[str, str]) -> Mapping[str, str]:
+    """The fields that name an object; its controller is a field of the logger."""
+    return {"namespace": key[0], "name": key[1]}
