@@ -432,6 +432,15 @@ def test_a_head_that_is_gone_is_lost_after_a_moment() -> None:
     assert scene.look(15).condition("Running") == ("False", "HeadLost")
 
 
+def test_a_head_that_was_lost_while_nobody_looked_is_lost_all_the_same() -> None:
+    scene = waiting()
+    there = job(scene, deployment="Running", status="RUNNING", driver_start_time="2026-11-26T12:00:00Z")
+    scene = scene.look(10, jobs=(there,), pods=(), head_gone=gone(10))
+    assert (scene.status.failures, scene.status.head_pod_uid) == (0, None)
+    scene = scene.look(15)
+    assert (scene.status.failures, scene.condition("Running")) == (1, ("False", "HeadLost"))
+
+
 def test_a_head_that_goes_because_the_run_has_ended_is_not_lost() -> None:
     scene = running().look(10, pods=(), head_gone=gone(10))
     done = job(scene, deployment="Complete", status="SUCCEEDED", end_time=at(9))

@@ -111,7 +111,7 @@ class TrainingRunReconciler:
 
     def _head_gone(self, key: Key, seen: Observed, now: datetime) -> HeadGone | None:
         """Since when the head that ran the driver is missing, and what was seen of its end."""
-        uid = seen.status.head_pod_uid
+        uid = seen.status.head_pod_uid or _unseen_head(seen)
         head = next((pod for pod in seen.pods if pod.uid == uid), None)
         if uid is None or (head is not None and head.alive):
             self._missed.pop(key, None)
@@ -136,6 +136,14 @@ class TrainingRunReconciler:
             self._missed = {key: missed for key, missed in self._missed.items() if key in known}
 
         metrics.before_scrape(refresh)
+
+
+def _unseen_head(seen: Observed) -> str | None:
+    """In place of the uid of a head that runs the driver and was gone before we ever looked: the operator was away."""
+    job, head = seen.job, seen.head
+    if job is None or not job.owned or job.deployment != "Running" or (head is not None and head.alive):
+        return None
+    return f"the head of {job.uid}"
 
 
 def _pods(caches: Caches, key: Key, attempt: int) -> Iterator[Pod]:
