@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Container, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -19,6 +19,7 @@ V = TypeVar("V")
 
 SOON_SECONDS = 0.25  # when to look for an answer that is on its way
 _MOST_AT_ONCE = 64
+_REMEMBER_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Background(Generic[K, V]):
         self._clock = clock
         self._newest: dict[K, Dated[V]] = {}
         self._tried: dict[K, float] = {}
+        self._wanted_until: dict[K, float] = {}
+        self._swept_at = clock()
         self._tasks: dict[K, asyncio.Task[None]] = {}
         self._places = asyncio.Semaphore(_MOST_AT_ONCE)
 
@@ -49,19 +52,16 @@ class Background(Generic[K, V]):
 
     def keep_fresh(self, key: K, fetch: Callable[[], Awaitable[V]], every_seconds: float) -> float:
         """Fetch anew what is older than EVERY_SECONDS; in how many seconds it is worth looking again."""
+        now = self._clock()
+        self._wanted_until[key] = now + max(_REMEMBER_SECONDS, 2 * every_seconds)
+        self._sweep(now)
         if key not in self._tasks:
             tried = self._tried.get(key)
-            left = 0.0 if tried is None else tried + every_seconds - self._clock()
+            left = 0.0 if tried is None else tried + every_seconds - now
             if left > 0:
                 return left
             self._tasks[key] = asyncio.get_running_loop().create_task(self._fetch(key, fetch))
         return SOON_SECONDS
-
-    def forget_all_but(self, known: Container[K]) -> None:
-        """Let go of what nobody asks for any more."""
-        for key in [key for key in self._tried if key not in known]:
-            self._newest.pop(key, None)
-            self._tried.pop(key, None)
 
     async def close(self) -> None:
         """End what is under way."""
@@ -74,6 +74,15 @@ class Background(Generic[K, V]):
         """Wait until nothing is under way: for tests."""
         while self._tasks:
             await asyncio.gather(*self._tasks.values())
+
+    def _sweep(self, now: float) -> None:
+        """Let go of what nobody has asked for in a long time."""
+        if now < self._swept_at + _REMEMBER_SECONDS:
+            return
+        self._swept_at = now
+        for key in [key for key, until in self._wanted_until.items() if until < now and key not in self._tasks]:
+            for held in (self._newest, self._tried, self._wanted_until):
+                held.pop(key, None)
 
     async def _fetch(self, key: K, fetch: Callable[[], Awaitable[V]]) -> None:
         try:

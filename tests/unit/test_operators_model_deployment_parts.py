@@ -254,11 +254,18 @@ def test_where_serve_chooses_it_is_enough_that_nobody_new_turns_up() -> None:
         (httpx.Response(200, text="hello"), "it did not answer as a front does (JSONDecodeError)"),
         (httpx.Response(200, json=["x"]), "it did not answer as a front does (TypeError)"),
         (httpx.Response(200, json={"x": 1}), "it did not answer as a front does (KeyError)"),
+        (httpx.Response(200, json={"replica": "a", "stable": 7}), "it did not answer as a front does (ValueError)"),
+        (httpx.Response(200, json={"replica": "a" * 300}), "it did not answer as a front does (ValueError)"),
     ],
 )
 def test_what_is_no_answer_is_told(response: httpx.Response, says: str) -> None:
     found = ask(lambda request: response)
     assert (found.statuses, found.problem) == ((), says)
+
+
+def test_an_error_of_any_length_fits_into_a_status() -> None:
+    found = ask(lambda request: httpx.Response(200, json=replica("a") | {"error": "x" * 10**6}))
+    assert len(found.statuses[0].error or "") == 2000
 
 
 def test_an_ingress_that_does_not_answer_is_told() -> None:
@@ -366,8 +373,11 @@ def test_an_answer_is_fetched_beside_the_reconcile_and_again_when_it_is_old() ->
         answers.keep_fresh("k", fetch, 30)
         await answers.settle()
         assert answers.newest("k").value == 2  # type: ignore[union-attr]
-        answers.forget_all_but({"other"})
-        assert answers.newest("k") is None
+        now += 7300
+        answers.keep_fresh("other", fetch, 30)
+        await answers.settle()
+        assert answers.newest("k") is None, "nobody has asked for it in an hour"
+        assert answers.newest("other") is not None
 
     asyncio.run(run())
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import httpx
 
@@ -18,6 +18,7 @@ from headrace_operators.runtime.kinds import Object
 
 LIMIT_SECONDS = 5.0  # of one round of questions
 _ONE_SECONDS = 2.0  # of one question
+_LONGEST, _LONGEST_ERROR = 256, 2000  # characters: what answers ends up in a status
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,15 @@ async def ask_fronts(
 async def _ask(http: httpx.AsyncClient, url: str) -> FrontStatus:
     response = await http.get(url)
     response.raise_for_status()
-    return FrontStatus.from_record(response.json())
+    status = FrontStatus.from_record(response.json())
+    said = (status.config_id, status.stable, status.loading, status.wanted)
+    if len(status.replica) > _LONGEST or not all(word is None or _short(word) for word in said):
+        raise ValueError("its words are none that a front says")
+    return replace(status, error=None if status.error is None else str(status.error)[:_LONGEST_ERROR])
+
+
+def _short(word: object) -> bool:
+    return isinstance(word, str) and len(word) <= _LONGEST
 
 
 def _words(error: Exception) -> str:

@@ -42,6 +42,7 @@ QUIET_SECONDS = 30.0
 BUSY_SECONDS = 1.0
 STUCK_SECONDS = 5.0  # of a change that has been under way for longer than
 _STUCK_AFTER_SECONDS = 300.0
+_Which = tuple[Key, str]  # a deployment, and which one of that name
 _SERVICE_LABEL = "kubernetes.io/service-name"
 _SERVE_SERVICE = "ray.io/serve"  # KubeRay's label of the Service, which its EndpointSlices have as well
 
@@ -93,9 +94,9 @@ class ModelDeploymentReconciler:
         self._mlflow = mlflow
         self._clock = clock
         self._http = http_client(transport)
-        self._fronts: Background[Key, FrontAnswers] = Background(clock)
+        self._fronts: Background[_Which, FrontAnswers] = Background(clock)
         self._registry: Background[str, Resolution] = Background(clock)
-        self._wished: dict[Key, _Wished] = {}
+        self._wished: dict[_Which, _Wished] = {}
         self._caches: Caches | None = None
         metrics.count_before_scrape(self._deployments)
 
@@ -112,7 +113,7 @@ class ModelDeploymentReconciler:
             pods=tuple(caches.of(POD, key)),
         )
         resolution, registry_again = self._resolution(observed, spec)
-        answered = self._fronts.newest(key)
+        answered = self._fronts.newest(_which(obj))
         observed = replace(
             observed,
             resolution=resolution,
@@ -164,12 +165,12 @@ class ModelDeploymentReconciler:
         every = _interval(made, observed.live_seconds) if known else BUSY_SECONDS
         name = observed.key.name
         return self._fronts.keep_fresh(
-            observed.key, lambda: ask_fronts(self._http, ingresses, name, least=least, most=most), every
+            _which(observed.obj), lambda: ask_fronts(self._http, ingresses, name, least=least, most=most), every
         )
 
     def _live_seconds(self, observed: Observed) -> float:
         """For how long the RayService has been seen with its present configuration."""
-        key, live = observed.key, observed.live
+        key, live = _which(observed.obj), observed.live
         if live is None:
             self._wished.pop(key, None)
             return 0.0
@@ -182,7 +183,7 @@ class ModelDeploymentReconciler:
         return self._clock() - known.since
 
     def _note_swap(self, observed: Observed, made: Plan) -> None:
-        known = self._wished.get(observed.key)
+        known = self._wished.get(_which(observed.obj))
         if known is None or known.proven or made.status is None:
             return
         told = find(made.status.get("conditions") or (), "Progressing")
@@ -195,12 +196,14 @@ class ModelDeploymentReconciler:
         caches = self._caches
         if caches is None:
             return
-        keys = set(caches.primaries())
-        self._fronts.forget_all_but(keys)
-        for gone in self._wished.keys() - keys:
+        found = [obj for key in sorted(caches.primaries()) if (obj := caches.get(MODEL_DEPLOYMENT, key)) is not None]
+        for gone in self._wished.keys() - {_which(obj) for obj in found}:
             del self._wished[gone]
-        found = (caches.get(MODEL_DEPLOYMENT, key) for key in sorted(keys))
-        yield from (obj for obj in found if obj is not None)
+        yield from found
+
+
+def _which(obj: Object) -> _Which:
+    return key_of(obj), str(obj["metadata"]["uid"])
 
 
 def _spec(obj: Object) -> ModelDeploymentSpec | None:

@@ -16,6 +16,7 @@ from headrace_operators.model_deployment.observed import Judgement, Observed
 from headrace_operators.model_deployment.wish import Wish
 from headrace_operators.runtime.conditions import condition, rfc3339
 
+_LONGEST_MESSAGE = 4096
 ORDER = ("Accepted", "Resolved", "Progressing", "Available", "MLflowReachable")
 
 
@@ -34,7 +35,7 @@ def status_of(
         "observedGeneration": generation,
         "url": rayservice.url(observed.key),
         "configID": config_id,
-        "message": _message(judged),
+        "message": _message(judged)[:_LONGEST_MESSAGE],
         "conditions": _conditions(observed, judged, generation, now),
     }
     if (wish is not None and not observed.taken) or observed.service is not None:

@@ -95,9 +95,6 @@ class ModelMonitorReconciler:
         known = {key_of(obj) for obj in found}
         for gone in self._watching.keys() - known:
             del self._watching[gone]
-        self._measured.forget_all_but(
-            {(key_of(o), str(o["metadata"]["uid"]), int(o["metadata"].get("generation") or 0)) for o in found}
-        )
         yield from found
 
 
