@@ -198,7 +198,7 @@ class ObjectClusters:
             service = shapes.head_service(f"{key.name}-head-svc", cluster, RAY_CLUSTER, key.name, cluster["spec"])
             await ensure(self._wire, SERVICE, service)
             await self._make_token(key, cluster)
-        if self._head(key) is None:
+        if self._head(key) is None and not _stays_without_head(cluster):
             template = cluster["spec"]["headGroupSpec"]["template"]
             await self._make_pod(shapes.pod(cluster, RAY_CLUSTER, "headgroup", "head", template))
         for group, wanted in shapes.groups_of(cluster["spec"]):
@@ -253,6 +253,13 @@ class ObjectClusters:
         path = POD.path(*key, "status")
         self.pods.put(await self._wire.request("PATCH", path, {"status": status}, fieldManager="kubelet"))
         return None
+
+
+def _stays_without_head(cluster: Object) -> bool:
+    """A RayJob may ask that the head of a cluster that was whole once is not made again."""
+    annotations = cluster["metadata"].get("annotations") or {}
+    provisioned = conditions.is_true(cluster.get("status") or {}, "RayClusterProvisioned")
+    return provisioned and annotations.get("ray.io/disable-provisioned-head-restart") == "true"
 
 
 def _was_run(pod: Object) -> bool:

@@ -70,7 +70,8 @@ class Controller:
         except Refused as refusal:
             if refusal.status in (404, 409):
                 return _CONFLICT_SECONDS
-            _LOG.warning("%s %s: %s", self.name, key, refusal)
+            level = logging.INFO if refusal.status >= 500 else logging.WARNING  # a server that starts refuses all
+            _LOG.log(level, "%s %s: %s", self.name, key, refusal)
         except _NOBODY_ANSWERED as error:
             _LOG.info("%s %s: %r", self.name, key, error)
         except Exception:

@@ -101,6 +101,10 @@ def _without(manifest: Object, *path: str | int) -> Object:
     return manifest
 
 
+def _annotated(manifest: Object, name: str, value: str) -> Object:
+    return {**manifest, "metadata": {"annotations": {name: value}}}
+
+
 _HEAD = ("spec", "rayClusterSpec", "headGroupSpec", "template")
 
 # -- what holds in the end ---------------------------------------------------------------------------------------------
@@ -342,6 +346,10 @@ def _ended(world: World) -> str:
     return str(world.status["rayJobInfo"]["endTime"])
 
 
+def _says_headless(cluster: Object) -> bool:
+    return any(each["reason"] == "HeadPodNotFound" for each in cluster["status"]["conditions"])
+
+
 def _start_times(world: World) -> set[str]:
     objects = [each for state in world.seen.values() for each in state]
     return {each["status"]["rayJobInfo"]["startTime"] for each in objects if each.get("status", {}).get("rayJobInfo")}
@@ -420,6 +428,21 @@ WITH_PODS = (
         (Edit("Running/RUNNING", delete="head"),),
         needs="pods",
         script=Script(Behaviour(run_seconds=5, rerun="succeeds")),
+    ),
+    Scenario(  # so our operator asks for it: no second driver starts
+        "a lost head that is not to be made again leaves the job RUNNING for ever",
+        _annotated(
+            ray_job("python -c 'import time; time.sleep(20)'"), "ray.io/disable-provisioned-head-restart", "true"
+        ),
+        _ENDS_RUNNING,
+        (
+            _status(jobStatus="RUNNING", failed=0),
+            ("it started once", lambda w: len(_start_times(w)) == 1),
+            ("there is no head, and the cluster says so", lambda w: not w.heads() and _says_headless(w.clusters[0])),
+        ),
+        (Edit("Running/RUNNING", delete="head"),),
+        needs="pods",
+        script=Script(Behaviour(run_seconds=5)),
     ),
     Scenario(
         "a lost worker is made again and the job goes on",

@@ -5,6 +5,7 @@ What a test proves with the double must not rest on the same mistake twice, so n
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import ssl
@@ -20,6 +21,7 @@ Object = dict[str, Any]
 MANAGER = "kuberay-operator"  # as KubeRay's writes are signed
 _PAGE = 500
 _CONNECTIONS = 64
+_CLOSING_SECONDS = 0.1
 
 
 class Key(NamedTuple):
@@ -123,6 +125,7 @@ class Wire:
     async def __aexit__(self, *details: object) -> None:
         assert self._session is not None
         await self._session.close()
+        await asyncio.sleep(_CLOSING_SECONDS)  # TLS connections end a little later (aiohttp's own advice)
 
     async def request(self, method: str, path: str, body: Object | None = None, **parameters: str) -> Object:
         """One request and its answer. Raises Refused; aiohttp.ClientError, TimeoutError when nobody answers."""

@@ -1,0 +1,80 @@
+"""MLflow's own server, on SQLite: what the operators ask is asked of the real one."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from headrace_testbed.processes import Daemon, free_port
+
+START_SECONDS = 90  # 8 on a quiet machine
+
+
+class MLflowServer:
+    """`mlflow server` with its database in FOLDER; a context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        command = [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--workers",
+            "1",
+        ]
+        command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--default-artifact-root", str(folder)]
+        self.daemon = Daemon("mlflow", command, folder / "mlflow.log", {"MLFLOW_DISABLE_TELEMETRY": "true"})
+        self._http = httpx.Client(base_url=f"{self.url}/api/2.0/mlflow", timeout=30, trust_env=False)
+
+    def __enter__(self) -> MLflowServer:
+        self.daemon.start()
+        self.daemon.wait_for(self._serves, START_SECONDS)
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._http.close()
+        self.daemon.kill()
+
+    def _serves(self) -> bool:
+        with contextlib.suppress(httpx.TransportError):
+            return httpx.get(f"{self.url}/health", trust_env=False).is_success
+        return False
+
+    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """POST to MLflow's REST API."""
+        response = self._http.post(path, json=dict(body))
+        response.raise_for_status()
+        told: dict[str, Any] = response.json()
+        return told
+
+    def start_run(self, headrace_run_id: str, **tags: str) -> str:
+        """Start a run as Headrace's reporter does, found by the tag `headrace.run_id`; its id."""
+        marks = {"headrace.run_id": headrace_run_id} | {f"headrace.{name}": value for name, value in tags.items()}
+        body = {"experiment_id": "0", "tags": [{"key": name, "value": value} for name, value in marks.items()]}
+        return str(self.post("/runs/create", body)["run"]["info"]["run_id"])
+
+    def tag_run(self, run_id: str, **tags: str) -> None:
+        """Set tags `headrace.NAME` of a run."""
+        for name, value in tags.items():
+            self.post("/runs/set-tag", {"run_id": run_id, "key": f"headrace.{name}", "value": value})
+
+    def register(self, name: str, versions: int) -> None:
+        """Register a model with so many versions, each with a package."""
+        self.post("/registered-models/create", {"name": name})
+        for number in range(1, versions + 1):
+            package = {"package_uri": f"s3://bucket/packages/{number}", "package_sha256": f"{number:064x}"}
+            tags = [{"key": f"headrace.{key}", "value": value} for key, value in package.items()]
+            source = f"s3://bucket/packages/{number}"
+            self.post("/model-versions/create", {"name": name, "source": source, "tags": tags})
