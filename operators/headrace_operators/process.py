@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from headrace.base.errors import InvalidInput, Unavailable
 from headrace_operators.runtime.client import Client
@@ -29,6 +30,14 @@ from headrace_operators.runtime.transport import Transport
 from headrace_operators.settings import OperatorSettings
 
 LOST_THE_LEASE = 1
+
+
+@runtime_checkable
+class Closing(Protocol):
+    """A reconciler that holds connections of its own."""
+
+    async def close(self) -> None:
+        """Give them back."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +88,13 @@ async def _run(options: ProcessOptions, make: Callable[[OperatorSettings], Seque
         raise Unavailable(str(error), action="name a kubeconfig by --kubeconfig, or run it in a pod") from error
     identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
     transport = Transport(connection, f"headrace-operator/{version('headrace')} ({identity})")
+    made = make(options.settings)
     try:
-        return await supervise(Client(transport), make(options.settings), _options(options, connection, identity))
+        return await supervise(Client(transport), made, _options(options, connection, identity))
     finally:
+        for each in made:
+            if isinstance(each, Closing):
+                await each.close()
         await transport.close()
 
 
