@@ -13,8 +13,10 @@ from typing import Any
 
 import httpx
 
+from headrace_operators.rbac import NAME
 from headrace_testbed.api import ApiError, Object
 from headrace_testbed.control_plane import START_SECONDS, ControlPlane
+from headrace_testbed.ours import install_rbac
 from headrace_testbed.processes import Daemon, free_port
 
 _NAMESPACE = "headrace-system"
@@ -36,7 +38,8 @@ sys.exit(run(options, lambda _: [import_module("headrace_operators." + module).r
 
 
 class OperatorProcess:
-    """One of our operators as a process of its own, with a ServiceAccount of its own; MLflow is asked every second.
+    """One of our operators as a process of its own, with a ServiceAccount of its own that has the rights which the
+    chart ships; MLflow is asked every second.
 
     Args:
         plane: where it works.
@@ -60,6 +63,7 @@ class OperatorProcess:
             except ApiError as error:
                 if error.reason != "AlreadyExists":
                     raise
+        install_rbac(self._plane, _NAMESPACE)
         kubeconfig = self._plane.kubeconfig_for_service_account(_NAMESPACE, self.account)
         addresses = [self.metrics_address, self.health_address]
         command = [*self.prefix, sys.executable, "-c", _PROGRAM, self._module, kubeconfig, *addresses]
@@ -91,7 +95,7 @@ class OperatorProcess:
     def _objects(self) -> Iterator[tuple[str, Object]]:
         yield "/api/v1/namespaces", {"metadata": {"name": _NAMESPACE}}
         yield f"/api/v1/namespaces/{_NAMESPACE}/serviceaccounts", {"metadata": {"name": self.account}}
-        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
+        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": NAME}
         subject = {"kind": "ServiceAccount", "name": self.account, "namespace": _NAMESPACE}
         binding = {"metadata": {"name": self.account}, "roleRef": role, "subjects": [subject]}
         yield "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", binding
