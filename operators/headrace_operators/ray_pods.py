@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from headrace.api.parts import Authentication, PodResources, PodSettings
+from headrace.api.parts import RESERVED_VARIABLES, Authentication, PodResources, PodSettings
 from headrace_operators.quantities import canonical, whole
 
 RAY_VERSION = "2.60.0"
@@ -33,14 +33,6 @@ _DEFAULTS = {
     "USER": "headrace",  # the image's user id may have no name
 }
 _SMALLEST_OBJECT_STORE_BYTES = 80_000_000  # Ray refuses less than 75 MiB
-
-# What KubeRay sets by itself or refuses to find: a pod that names one would never start, or be open to everybody.
-RESERVED_VARIABLES = frozenset(
-    {
-        "RAY_REDIS_ADDRESS", "REDIS_PASSWORD", "REDIS_USERNAME", "RAY_enable_autoscaler_v2", "RAY_AUTH_MODE",
-        "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS", "RAY_IP", "RAY_PORT", "FQ_RAY_IP", "RAY_CLUSTER_NAME",
-    }
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,7 +60,7 @@ class Pods:
 
 def reserved_variables(settings: PodSettings) -> list[str]:
     """Environment variables in SETTINGS that nobody may set, as KubeRay does or none may."""
-    return sorted({entry.name for entry in settings.environment} & RESERVED_VARIABLES)
+    return sorted({entry.name for entry in settings.environment} & set(RESERVED_VARIABLES))
 
 
 def cluster_spec(

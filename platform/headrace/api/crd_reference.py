@@ -25,6 +25,7 @@ forms of a run spec are for people, and `headrace run` writes them out.
   the condition `Accepted` what only the catalog can tell (`args`, which loss suits which task).
 - A field without a default may be left out. null is the same as left out when an object is created; server-side apply
   refuses it. Below `args` null is a value, which `kubectl apply` leaves out unless it is called with `--server-side`.
+- The rules need Kubernetes 1.29 or newer.
 - Labels, names and units are Kubernetes' own: `500m` is half a core, `4Gi` are 4 · 2³⁰ bytes.
 """
 
