@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from headrace.serving.contract import FrontStatus, StableVersion
 from headrace_operators.kinds import RAY_SERVICE
@@ -631,3 +633,80 @@ def test_conditions_carry_the_generation_and_the_time_of_their_last_turn() -> No
     assert again is not None
     assert again["lastTransitionTime"] == first["lastTransitionTime"]
     assert (first["observedGeneration"], again["observedGeneration"]) == (1, 2)
+
+
+# whatever happens, in whatever order
+
+VERSIONS = [StableVersion(str(n), f"s3://models/packages/{n}", str(n) * 64) for n in (7, 8, 9)]
+RESOLUTIONS = st.sampled_from(
+    [*map(Resolution, VERSIONS), Resolution(missing="no"), Resolution(unreachable="down"), None]
+)
+EDITS = st.sampled_from(
+    [
+        {"replicas": 1},
+        {"replicas": 2},
+        {"replicas": 0},
+        {"pods": {"head": {"cpu": "2"}}},
+        {"autoscaling": {"maxReplicas": 3}},
+        {"autoscaling": None},
+        {"model": {"name": "digits", "version": "8"}},
+        {"model": {"name": "digits", "alias": "champion"}},
+        {"model": {"name": "digits"}},
+    ]
+)
+REPLICAS = st.builds(
+    lambda name, stable, error, current: (name, stable, error, current),
+    st.sampled_from("abc"),
+    st.sampled_from(["7", "8", "9", None]),
+    st.sampled_from([None, None, "it could not be loaded"]),
+    st.booleans(),
+)
+EVENTS = st.one_of(
+    st.tuples(st.just("resolution"), RESOLUTIONS),
+    st.tuples(st.just("edit"), EDITS),
+    st.tuples(st.just("answers"), st.one_of(st.none(), st.lists(REPLICAS, max_size=3))),
+    st.tuples(st.just("wait"), st.integers(1, 4000)),
+    st.tuples(st.just("lost"), st.none()),
+)
+
+
+def happen(cluster: Cluster, what: str, value: Any) -> Plan:
+    if what == "resolution":
+        return cluster.step(resolution=value)
+    if what == "edit":
+        cluster.edit(**value)
+        return cluster.step()
+    if what == "wait":
+        return cluster.step(value)
+    if what == "lost":
+        return cluster.step(ray_service=None)
+    if value is None:
+        return cluster.step(answers=None)
+    live = live_of(cluster.seen.ray_service, "digits")
+    newest = live.config.config_id if live is not None else "none"
+    found = {
+        name: FrontStatus(name, newest if now else "old", stable, None, error, newest)
+        for name, stable, error, now in value
+    }
+    return cluster.step(answers=FrontAnswers(tuple(found.values()), 1))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(EVENTS, max_size=25))
+def test_whatever_happens_nothing_false_is_said_and_nothing_is_written_twice(events: list[tuple[str, Any]]) -> None:
+    cluster = Cluster()
+    for what, value in events:
+        happen(cluster, what, value)
+        answers, status = cluster.seen.answers, cluster.seen.status
+        if answers is not None and cluster.said("Available")[0] == "True":
+            assert answers.statuses
+            assert {each.stable for each in answers.statuses} == {status["wantedVersion"]}
+        if answers is not None and cluster.said("Progressing")[1] == "Complete":
+            assert {each.config_id for each in answers.statuses} == {status["configID"]}
+        if answers is not None and status.get("servingVersion"):
+            assert status["servingVersion"] in {each.stable for each in answers.statuses}
+        again = cluster.step(0)
+        assert not [action for action in again.actions if not isinstance(action, Tell)], "applied twice"
+        third = cluster.step(0)
+        assert third.actions == (), "told twice"
+        assert third.status == again.status
