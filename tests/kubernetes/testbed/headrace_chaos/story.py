@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
+from headrace_testbed.objects import model_deployment
 from headrace_testbed.training_runs import training_run
 from kuberay_double.script import Behaviour, Script
 
@@ -132,16 +133,10 @@ def _deployment(name: str, mlflow: str, lots: random.Random) -> DeploymentStory:
     if versions[0] == BROKEN:  # nothing would ever answer
         versions = tuple(reversed(versions))
     replicas = lots.choice((1, 1, 2))
-    spec = {
+    spec: Object = {
         "model": {"name": MODEL, "version": versions[0]},
         "replicas": replicas,
         "mlflow": {"trackingURI": mlflow},
         "pods": {"environment": [Script().to_variable()]},
     }
-    manifest = {
-        "apiVersion": "headrace.dev/v1alpha1",
-        "kind": "ModelDeployment",
-        "metadata": {"name": name},
-        "spec": spec,
-    }
-    return DeploymentStory(name, manifest, versions, replicas)
+    return DeploymentStory(name, model_deployment(name, **spec), versions, replicas)
