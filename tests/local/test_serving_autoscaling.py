@@ -7,11 +7,13 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
+from headrace.api.model_deployment import ModelDeploymentSpec
 from headrace.local import desired_state
 from headrace.local.deployments import deploy, undeploy
 from headrace.local.desired_state import Deployment
@@ -19,6 +21,7 @@ from headrace.local.ray_head import Head
 from headrace.serving.autoscaling import ReplicaRange
 from headrace.serving.client import ServeClient, application_record, front_statuses, serve_record
 from headrace.serving.contract import FrontConfig, StableVersion
+from headrace_operators.model_deployment.rayservice import manifest
 
 pytestmark = pytest.mark.timeout(900)
 CLIENTS = 16
@@ -58,3 +61,29 @@ def test_requests_inside_bring_a_second_replica(head: Head, digits_package: Call
     assert {status.config_id for status in statuses.values()} == {"autoscaled"}
     assert len(statuses) == 2
     undeploy("scaled")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {},
+        {"replicas": 3, "resources": {"cpus": 0.25, "gpus": 0.5, "memoryBytes": 2**30}},
+        {"autoscaling": {"minReplicas": 2, "maxReplicas": 5, "targetOngoingRequests": 1.5}},
+    ],
+)
+def test_ray_serve_understands_every_field_that_the_operator_writes(spec: dict[str, Any]) -> None:
+    from ray.serve.schema import ServeDeploySchema
+
+    whole = {
+        "model": {"name": "digits", "version": "7"},
+        "store": {"uri": "s3://models"},
+        "mlflow": {"trackingURI": "http://m"},
+    }
+    owner = {"apiVersion": "x", "kind": "y", "metadata": {"name": "digits", "namespace": "ml", "uid": "u"}}
+    stable = StableVersion("7", "s3://models/7", "7" * 64)
+    made = manifest(owner, ModelDeploymentSpec.model_validate(whole | spec), stable, image="i", model="digits/7")
+    written = json.loads(made["spec"]["serveConfigV2"])
+    read = ServeDeploySchema.model_validate(written).model_dump(exclude_unset=True)
+    assert read["applications"][0]["deployments"][0].keys() == written["applications"][0]["deployments"][0].keys()
+    assert read["http_options"] == written["http_options"]
+    assert read["proxy_location"] == "EveryNode"

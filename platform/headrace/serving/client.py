@@ -71,7 +71,6 @@ def application_record(
                 # The front has admission of its own, which says when to come again.
                 "max_ongoing_requests": 100_000,
                 "max_queued_requests": -1,
-                "max_constructor_retry_count": 3,
                 "health_check_period_s": 2,
                 "health_check_timeout_s": 30,
                 "graceful_shutdown_timeout_s": 10,
