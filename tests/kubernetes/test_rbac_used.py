@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from headrace_operators import kinds
+from headrace_operators import kinds, rbac
 from headrace_operators.rbac import LEASE_USES, NAME, NAMESPACE, USES
 from headrace_operators.runtime.client import Client
 from headrace_operators.runtime.connection import connect
@@ -33,6 +33,10 @@ USER = f"system:serviceaccount:{NAMESPACE}:{NAME}"
 SPACE = "rights"
 RAY_JOBS = f"/apis/ray.io/v1/namespaces/{SPACE}/rayjobs"
 RAY_SERVICES = f"/apis/ray.io/v1/namespaces/{SPACE}/rayservices"
+OPERATOR: list[str | Path] = [
+    *(sys.executable, "-m", "headrace.cli.main", "operator", "--mlflow-interval-seconds", "1"),
+    *("--metrics-address", "127.0.0.1:0", "--health-address", ""),
+]
 OURS = f"/apis/headrace.dev/v1alpha1/namespaces/{SPACE}"
 # The API server asks for it itself, without a request that an audit log could show.
 ENFORCED = {("headrace.dev", f"{plural}/finalizers", "update") for plural in ("trainingruns", "modeldeployments")}
@@ -70,12 +74,10 @@ def kubeconfig(plane: ControlPlane) -> Path:
     return plane.kubeconfig_for_service_account(NAMESPACE, NAME)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def operator(plane: ControlPlane, kubeconfig: Path) -> Iterator[Replica]:
-    flags = ["--mlflow-interval-seconds", "1", "--metrics-address", "127.0.0.1:0", "--health-address", ""]
-    lease = ["--lease-namespace", NAMESPACE, "--kubeconfig", str(kubeconfig)]
-    command: list[str | Path] = [sys.executable, "-m", "headrace.cli.main", "operator", *flags, *lease]
-    replica = Replica("headrace-operator", command, plane.folder / "operator.log")
+    flags = ["--lease-namespace", NAMESPACE, "--kubeconfig", str(kubeconfig)]
+    replica = Replica("headrace-operator", [*OPERATOR, *flags], plane.folder / "operator.log")
     replica.start()
     try:
         replica.wait_until_it_said("holding the lease")
@@ -182,7 +184,31 @@ def test_it_uses_every_right_that_it_has_and_misses_none(
         return True
 
     eventually(unused, 30)
+    assert operator.page("/metrics").is_success
     assert operator.metric("controller_runtime_reconcile_errors_total") in (None, 0)
+
+
+def test_an_operator_of_one_namespace_needs_no_right_beyond_it(
+    plane: ControlPlane, mlflow: Registry, tmp_path: Path
+) -> None:
+    at_home, watched = "one-operator", "one-watched"
+    for name in (at_home, watched):
+        plane.api.post("/api/v1/namespaces", {"metadata": {"name": name}})
+    for manifest in rbac.manifests(at_home, watched):
+        plane.api.apply(manifest, "testbed")
+    kubeconfig = plane.kubeconfig_for_service_account(at_home, NAME)
+    flags = ["--namespace", watched, "--lease-namespace", at_home, "--kubeconfig", str(kubeconfig)]
+    replica = Replica("one-operator", [*OPERATOR, *flags], tmp_path / "operator.log")
+    replica.start()
+    try:
+        plane.api.apply(training_run(mlflow={"trackingURI": mlflow.url}), namespace=watched)
+        plane.wait_for(f"/apis/ray.io/v1/namespaces/{watched}/rayjobs/digits-1")
+    finally:
+        replica.stop()
+    user = f"system:serviceaccount:{at_home}:{NAME}"
+    codes = {event["responseStatus"]["code"] for event in plane.audited(user) if "responseStatus" in event}
+    assert 201 in codes
+    assert 403 not in codes
 
 
 @pytest.mark.parametrize(("kind", "plural"), [("TrainingRun", "trainingruns"), ("ModelDeployment", "modeldeployments")])

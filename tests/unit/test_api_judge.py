@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from headrace.api.judge import Judgement, judge_model_monitor, judge_training_run, parse
-from headrace.api.model_monitor import ModelMonitorSpec
+from headrace.api.judge import Judgement, judge_training_run, parse
 from headrace.api.training_run import TrainingRunSpec
 from headrace.base.errors import SpecInvalid
 
@@ -114,10 +113,3 @@ def test_an_object_of_another_version_is_refused_with_every_mistake() -> None:
 def test_python_s_own_spelling_is_refused_in_an_object() -> None:
     with pytest.raises(SpecInvalid, match="write `batchSize`"):
         parse(TrainingRunSpec, {"spec": training_run(train={"batch_size": 8})})
-
-
-def test_a_monitor_without_objectives_is_told_that_it_judges_nothing() -> None:
-    spec = {"deploymentName": "digits", "prometheus": {"url": "http://prometheus:9090"}}
-    assert len(judge_model_monitor(parse(ModelMonitorSpec, {"spec": spec})).warnings) == 1
-    spec |= {"objectives": {"maxErrorRatio": 0.01}}  # type: ignore[dict-item]
-    assert judge_model_monitor(parse(ModelMonitorSpec, {"spec": spec})) == ([], [])

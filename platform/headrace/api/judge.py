@@ -17,7 +17,6 @@ from typing import Any, NamedTuple, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from headrace.api.canonical import folded_of
-from headrace.api.model_monitor import ModelMonitorSpec, Objectives
 from headrace.api.parts import Part
 from headrace.api.training_run import TrainingRunSpec
 from headrace.base.errors import Finding, SpecInvalid
@@ -76,14 +75,6 @@ def judge_training_run(spec: TrainingRunSpec) -> Judgement:
     errors += [*_several_tasks(spec), *_builtin(spec)]
     warnings += [*_idle_gpus(spec), *_store_of_a_pod(spec)]
     return Judgement([_camel(finding) for finding in errors], [_camel(finding) for finding in warnings])
-
-
-def judge_model_monitor(spec: ModelMonitorSpec) -> Judgement:
-    """What is wrong with a ModelMonitor, and what may be."""
-    if spec.objectives != Objectives():
-        return Judgement([], [])
-    finding = Finding("spec.objectives", "none", "any of its fields", "name one, or nothing is judged, only measured")
-    return Judgement([], [finding])
 
 
 def _doubtful(record: Mapping[str, Any]) -> set[str]:
