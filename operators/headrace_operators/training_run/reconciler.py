@@ -82,7 +82,7 @@ class TrainingRunReconciler:
         except SpecInvalid as error:
             return _unreadable(obj, status, error, now)
         seen = self._observe(obj, spec, status, caches, now)
-        ask = self.reports.keep_fresh(key, seen)
+        ask = self.reports.keep_fresh(str(obj["metadata"]["uid"]), seen)
         planned = plan(seen, now)
         again = [seconds for seconds in (planned.again_after_seconds, ask) if seconds is not None]
         return replace(planned, again_after_seconds=min(again, default=None))
@@ -101,7 +101,7 @@ class TrainingRunReconciler:
             pods=tuple(_pods(caches, key, status.attempt)),
             refused=refusal_of(caches.of(RAY_CLUSTER, key), status.attempt),
             place=place_of(caches.of(WORKLOAD, key), status.ray_job_name) if spec.queue else None,
-            reading=self.reports.reading(key),
+            reading=self.reports.reading(str(run["metadata"]["uid"])),
             errors=errors,
             warnings=warnings,
             kuberay=not caches.stores[RAY_JOB].missing,
@@ -132,7 +132,6 @@ class TrainingRunReconciler:
         def refresh() -> None:
             known = set(caches.primaries())
             self._measures.show(known)
-            self.reports.forget_all_but(known)
             self._missed = {key: missed for key, missed in self._missed.items() if key in known}
 
         metrics.before_scrape(refresh)

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from headrace_operators.background import SOON_SECONDS, Background
 from headrace_operators.mlflow import MLflow, RunReport, Unreachable
-from headrace_operators.runtime.kinds import Key
 from headrace_operators.training_run.endings import is_fresh, report_awaited
 from headrace_operators.training_run.observe import Observed, Reading
 from headrace_operators.training_run.rayjob import run_id_of
@@ -36,17 +35,17 @@ class Reports:
     def __init__(self, mlflow: MLflow, interval_seconds: float) -> None:
         self._mlflow = mlflow
         self._interval = interval_seconds
-        self._looks: Background[Key, _Look] = Background()
+        self._looks: Background[str, _Look] = Background()
 
-    def reading(self, key: Key) -> Reading | None:
-        """The newest reading of KEY's run."""
-        look = self._looks.newest(key)
+    def reading(self, uid: str) -> Reading | None:
+        """The newest reading of the run of this UID: one made anew under a name inherits nothing."""
+        look = self._looks.newest(uid)
         if look is None:
             return None
         # When it began: what was written before that is in it.
         return Reading(look.value.began, look.value.report, look.value.error)
 
-    def keep_fresh(self, key: Key, seen: Observed) -> float | None:
+    def keep_fresh(self, uid: str, seen: Observed) -> float | None:
         """Look again if it is time; in how many seconds a plan should look here, None if nothing is to come."""
         if not _under_way(seen):
             return None
@@ -54,14 +53,10 @@ class Reports:
         if ended is not None and is_fresh(seen, ended):
             return None if seen.status.ray_job_name is None else self._interval
         every = self._interval if ended is None else _AWAITED_SECONDS
-        left = self._looks.keep_fresh(key, lambda: self._look(seen), every)
+        left = self._looks.keep_fresh(uid, lambda: self._look(seen), every)
         if left > SOON_SECONDS or ended is not None or seen.reading is None:
             return left
         return self._interval  # under way, and nobody waits for it
-
-    def forget_all_but(self, known: set[Key]) -> None:
-        """Let go of runs that are no longer there."""
-        self._looks.forget_all_but(known)
 
     async def settle(self) -> None:
         """Wait until nothing is under way: for tests."""
