@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install demo test test-unit test-models test-local test-kubernetes cluster-up cluster-down check format lock generate bench clean
+.PHONY: help install demo test test-unit test-models test-local test-kubernetes cluster-up cluster-down chaos check format lock generate bench clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -55,6 +55,9 @@ cluster-up: $(READY) ## Start a control plane with KubeRay in .cluster (CLUSTER=
 
 cluster-down: $(READY) ## End it
 	@$(BIN)/python tests/kubernetes/cluster.py down $(CLUSTER)
+
+chaos: $(READY) ## The long storm: 200 SIGKILLs of the operator, 20 restarts of the API server; about 20 minutes
+	@$(BIN)/python tests/kubernetes/chaos.py $(STORM)
 
 check: $(READY) ## Lint, format, types, layers, and everything generated
 	@$(BIN)/ruff check .

@@ -30,7 +30,7 @@ BROKEN_WORDS = "the package has no file model.safetensors"
 _OURS = "/apis/headrace.dev/v1alpha1/namespaces/{}/{}"
 _ENVIRONMENT = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
 _ENDED = ("Succeeded", "Failed")
-_CALM_SECONDS = 15.0  # after the last write that anybody waited for
+_CALM_SECONDS = 5.0  # after the last write that anybody waited for
 
 
 @dataclass
@@ -41,6 +41,7 @@ class Field:
     namespace: str
     mlflow: MLflowServer
     front: FrontDouble
+    double: KubeRayDouble
     operator: Daemon
     killed: int = 0
     restarted: int = 0
@@ -68,13 +69,13 @@ def field_of(plane: ControlPlane, namespace: str, mlflow: MLflowServer) -> Itera
     kubeconfig = plane.kubeconfig_for_service_account(namespace, ACCOUNT)
     with (
         FrontDouble(broken={BROKEN: BROKEN_WORDS}) as front,
-        KubeRayDouble(plane.kubeconfig, namespace=namespace, front=front),
+        KubeRayDouble(plane.kubeconfig, namespace=namespace, front=front) as double,
     ):
         operator = Daemon(
             "operator", _command(kubeconfig, namespace), plane.folder / f"{namespace}-operator.log", _ENVIRONMENT
         )
         try:
-            yield Field(plane, namespace, mlflow, front, operator)
+            yield Field(plane, namespace, mlflow, front, double, operator)
         finally:
             operator.kill()
 
@@ -94,10 +95,11 @@ def play(field: Field, storm: Storm) -> Plot:
         field.mlflow.start_run(f"id-{run.name}", checkpoint_uri=uri, checkpoint_epoch="1", attempt="1.1")
     field.operator.start()
     field.began = began = time.time()
-    hands = [(_kill, field, storm), (_restart, field, storm), (_ask, field, storm, story)]
-    with ThreadPoolExecutor(len(hands)) as pool:
-        for each in [pool.submit(hand, *arguments) for hand, *arguments in hands]:
-            each.result()
+    with ThreadPoolExecutor(3) as pool:
+        hands = [pool.submit(_kill, field, storm), pool.submit(_restart, field, storm)]
+        hands.append(pool.submit(_ask, field, storm, story))
+        for hand in hands:
+            hand.result()
     field.lasted_seconds = time.time() - began
     _settle(field, story)
     field.settled_seconds = time.time() - began - field.lasted_seconds

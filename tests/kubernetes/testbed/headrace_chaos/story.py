@@ -106,7 +106,7 @@ def _kinds() -> dict[str, _Kind]:
     }
 
 
-_WEIGHTS = {"succeeds": 5, "fails-once": 3, "loses-head": 3, "fails-loses": 2}
+_WEIGHTS = {"succeeds": 5, "fails-once": 3, "loses-head": 3, "fails-loses": 1}
 
 
 def plot(storm: Storm, mlflow: str) -> Plot:
