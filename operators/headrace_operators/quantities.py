@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 _DECIMAL = {"m": Fraction(1, 1000)} | {suffix: Fraction(1000**n) for n, suffix in enumerate(("", *"kMGTP"))}
 _BINARY = {suffix: Fraction(1024**n) for n, suffix in enumerate(("", "Ki", "Mi", "Gi", "Ti", "Pi"))}
 _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?")
 
 
+@lru_cache(maxsize=1024)
 def number(quantity: str) -> Fraction:
     """What QUANTITY means: cores or bytes. Raises ValueError for what is none."""
     found = _QUANTITY.fullmatch(quantity)

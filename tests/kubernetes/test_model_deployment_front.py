@@ -18,7 +18,7 @@ import pytest
 
 from headrace_testbed.apart import Apart, possible
 from headrace_testbed.control_plane import ControlPlane
-from headrace_testbed.endpoint import Carrier, LocalRay, MLflowServer, damage
+from headrace_testbed.endpoint import Carrier, LocalRay, Registry, damage
 from headrace_testbed.model_deployments import SERVICES, create, events, model_deployment
 from headrace_testbed.training_runs import OperatorProcess, condition
 from headrace_testbed.waiting import eventually
@@ -40,7 +40,7 @@ class Endpoint:
 
     plane: ControlPlane
     operator: OperatorProcess
-    mlflow: MLflowServer
+    mlflow: Registry
     carrier: Carrier
     url: str
     path: str
@@ -82,15 +82,15 @@ def ray() -> Iterator[LocalRay]:
 
 
 @pytest.fixture(scope="module")
-def mlflow(ray: LocalRay, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MLflowServer]:
-    with MLflowServer(tmp_path_factory.mktemp("mlflow")) as server:
-        server.register("digits", ray.package("1"), damage(ray.package("2")), ray.package("3"))
+def mlflow(ray: LocalRay, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    with Registry(tmp_path_factory.mktemp("mlflow")) as server:
+        server.register_packages("digits", ray.package("1"), damage(ray.package("2")), ray.package("3"))
         server.alias("digits", "champion", "1")
         yield server
 
 
 @pytest.fixture(scope="module")
-def endpoint(played_plane: ControlPlane, ray: LocalRay, mlflow: MLflowServer) -> Iterator[Endpoint]:
+def endpoint(played_plane: ControlPlane, ray: LocalRay, mlflow: Registry) -> Iterator[Endpoint]:
     plane, head = played_plane, ray.head()
     plane.api.post("/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
     _point_at(plane, ADDRESS)

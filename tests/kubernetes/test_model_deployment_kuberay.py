@@ -172,6 +172,36 @@ def test_what_somebody_changed_in_the_rayservice_is_set_right(
     eventually(lambda: control_plane.api.get(path)["spec"]["serveConfigV2"] == wanted)
 
 
+def test_a_deployment_made_anew_under_its_old_name_gets_a_rayservice_of_its_own(
+    control_plane: ControlPlane, operator: OperatorProcess, mlflow: RegistryStandIn, namespace: str
+) -> None:
+    path = create(control_plane, namespace, model_deployment("digits", mlflow.url))
+    before = service(control_plane, namespace, "digits")["metadata"]["uid"]
+    control_plane.api.delete(path)
+    create(control_plane, namespace, model_deployment("digits", mlflow.url))
+    uid = control_plane.api.get(path)["metadata"]["uid"]
+
+    def anew() -> bool:
+        there = [each["metadata"] for each in control_plane.api.list(SERVICES.format(namespace))]
+        return [(each["uid"] != before, each["ownerReferences"][0]["uid"]) for each in there] == [(True, uid)]
+
+    eventually(anew, 60)
+
+
+def test_a_rayservice_of_the_same_name_that_is_somebody_elses_is_left_alone(
+    control_plane: ControlPlane, operator: OperatorProcess, mlflow: RegistryStandIn, namespace: str
+) -> None:
+    theirs = {"rayClusterConfig": {"headGroupSpec": {"rayStartParams": {}, "template": {"spec": {"containers": []}}}}}
+    body = {"apiVersion": "ray.io/v1", "kind": "RayService", "metadata": {"name": "digits"}, "spec": theirs}
+    made = control_plane.api.post(SERVICES.format(namespace), body)
+    path = create(control_plane, namespace, model_deployment("digits", mlflow.url))
+    eventually(lambda: condition(control_plane.api.get(path), "Progressing") == ("False", "NameTaken"))
+    there = service(control_plane, namespace, "digits")
+    assert (there["spec"], there["metadata"].get("ownerReferences")) == (made["spec"], None)
+    control_plane.api.delete(f"{SERVICES.format(namespace)}/digits")
+    eventually(lambda: service(control_plane, namespace, "digits")["metadata"].get("ownerReferences"), 60)
+
+
 def test_everything_goes_with_the_deployment(
     control_plane: ControlPlane, operator: OperatorProcess, mlflow: RegistryStandIn, namespace: str
 ) -> None:

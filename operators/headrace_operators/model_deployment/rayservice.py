@@ -8,7 +8,7 @@ version with its package, the candidates, the cluster's shape, and the try. Pure
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -228,13 +228,9 @@ def _serve_config(name: str, spec: ModelDeploymentSpec, config: FrontConfig, tra
 
 
 def _within(part: Any, all_: Any) -> bool:
-    """Whether all that PART says stands in ALL_."""
-    if isinstance(part, Mapping):
-        return isinstance(all_, Mapping) and all(k in all_ and _within(v, all_[k]) for k, v in part.items())
-    if isinstance(part, Sequence) and not isinstance(part, str):
-        return (
-            isinstance(all_, Sequence)
-            and len(part) == len(all_)
-            and all(_within(one, other) for one, other in zip(part, all_, strict=True))
-        )
+    """Whether all that PART says stands in ALL_; both are JSON values."""
+    if isinstance(part, dict):
+        return isinstance(all_, dict) and all(key in all_ and _within(value, all_[key]) for key, value in part.items())
+    if isinstance(part, list):
+        return isinstance(all_, list) and len(part) == len(all_) and all(map(_within, part, all_))
     return bool(part == all_)

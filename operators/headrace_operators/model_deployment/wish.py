@@ -39,7 +39,7 @@ def wish_of(observed: Observed, spec: ModelDeploymentSpec, stable: StableVersion
     live = observed.live
     if live is None or not rayservice.same_wish(live.config.config_id, first.config.config_id):
         return first
-    same = _made(observed, spec, stable, live.attempt)
+    same = first if live.attempt == 1 else _made(observed, spec, stable, live.attempt)
     told_of_it = observed.status.get("configID") == live.config.config_id
     due = retry_at(observed.before("Progressing"), same) if told_of_it else None
     return same if due is None or due > now else _made(observed, spec, stable, live.attempt + 1)

@@ -10,23 +10,20 @@ import io
 import json
 import os
 import shutil
-import sys
 import tempfile
 import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import httpx
-
 from headrace.base.jsonfile import sha256_of
 from headrace.local.head_record import Head
 from headrace.local.ray_head import ensure_head, stop_head
 from headrace.serving.client import ServeClient
 from headrace.serving.contract import StableVersion
-from headrace_testbed.control_plane import START_SECONDS, ControlPlane
+from headrace_testbed.control_plane import ControlPlane
+from headrace_testbed.mlflow_server import MLflowServer
 from headrace_testbed.model_deployments import SERVICES
-from headrace_testbed.processes import Daemon, free_port
 
 _NOT_INHERITED = ("HEADRACE_STORE", "HEADRACE_EVENTS", "MLFLOW_TRACKING_URI", "RAY_ADDRESS")
 
@@ -141,53 +138,23 @@ class Carrier:
         return bool(obj["metadata"]["name"] == self._path.rpartition("/")[2])
 
 
-class MLflowServer:
-    """A real MLflow server on loopback, with versions that a Headrace run could have registered."""
+class Registry(MLflowServer):
+    """A real MLflow with versions that a Headrace run could have registered."""
 
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        environment = {
-            "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{folder / 'mlflow.db'}",
-            "MLFLOW_DEFAULT_ARTIFACT_ROOT": str(folder / "artifacts"),
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-        }
-        host = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
-        command: list[str | Path] = [sys.executable, "-m", "mlflow", "server", *host]
-        self.daemon = Daemon("mlflow", command, folder / "mlflow.log", environment)
+    @property
+    def port(self) -> int:
+        """Where it listens on loopback."""
+        return int(self.url.rpartition(":")[2])
 
-    def __enter__(self) -> MLflowServer:
-        self.daemon.start()
-        self.daemon.wait_for(self._ready, START_SECONDS)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.daemon.kill()
-
-    def register(self, name: str, *versions: StableVersion) -> None:
+    def register_packages(self, name: str, *versions: StableVersion) -> None:
         """Make the model NAME with VERSIONS, which must be numbered from 1."""
-        self._post("registered-models/create", {"name": name})
+        self.post("/registered-models/create", {"name": name})
         for version in versions:
             tags = {"headrace.package_uri": version.package_uri, "headrace.package_sha256": version.sha256}
             pairs = [{"key": key, "value": value} for key, value in tags.items()]
-            asked = {"name": name, "source": "s3://nowhere/model", "tags": pairs}
-            made = self._post("model-versions/create", asked)["model_version"]
-            assert made["version"] == version.version
+            made = self.post("/model-versions/create", {"name": name, "source": "s3://nowhere/model", "tags": pairs})
+            assert made["model_version"]["version"] == version.version
 
     def alias(self, name: str, alias: str, version: str) -> None:
         """Let ALIAS name VERSION."""
-        self._post("registered-models/alias", {"name": name, "alias": alias, "version": version})
-
-    def _post(self, path: str, asked: dict[str, Any]) -> dict[str, Any]:
-        response = httpx.post(f"{self.url}/api/2.0/mlflow/{path}", json=asked, trust_env=False, timeout=30)
-        response.raise_for_status()
-        found: dict[str, Any] = response.json()
-        return found
-
-    def _ready(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/health", trust_env=False).is_success
-        except httpx.TransportError:
-            return False
+        self.post("/registered-models/alias", {"name": name, "alias": alias, "version": version})
