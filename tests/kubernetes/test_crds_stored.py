@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
 
 from headrace.api.canonical import from_run_spec, to_split_part, to_train_part
 from headrace.api.judge import judge_training_run, parse
@@ -18,6 +19,7 @@ from headrace.spec import load_spec
 from headrace.spec.parts import step_parts
 from headrace_testbed.api import ApiError, Object
 from headrace_testbed.control_plane import ControlPlane
+from headrace_testbed.documents import documents
 from headrace_testbed.objects import MLFLOW, STORE, model_deployment, model_monitor, training_run
 
 pytestmark = pytest.mark.usefixtures("crds")
@@ -100,6 +102,22 @@ def test_a_run_spec_comes_back_from_the_api_server_as_it_was(control_plane: Cont
     again = parse(TrainingRunSpec, stored)
     assert sha256_of(to_train_part(again)) == sha256_of(step_parts(record)["train"])
     assert sha256_of(to_split_part(again)) == sha256_of(step_parts(record)["split"])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(document=documents())
+def test_whatever_a_run_spec_says_the_api_server_takes(control_plane: ControlPlane, document: dict[str, Any]) -> None:
+    record = load_spec(document).to_record()
+    train = record["train"]
+    pods = {"worker": {"cpu": str(train["resources"]["cpus_per_worker"]), "gpu": train["gpus_per_worker"]}}
+    spec = from_run_spec(record, store=STORE, mlflow={"tracking_uri": MLFLOW["trackingURI"]}, pods=pods)
+    manifest = {**training_run(), "spec": spec.to_record()}
+    path = "/apis/headrace.dev/v1alpha1/namespaces/default/trainingruns"
+    checks = {"dryRun": "All", "fieldValidation": "Strict"}
+    stored = control_plane.api.request("POST", path, params=checks, json=manifest)
+    again = parse(TrainingRunSpec, stored)
+    assert again == spec
+    assert to_train_part(again) == step_parts(record)["train"]
 
 
 def test_two_managers_of_different_fields_do_not_conflict(control_plane: ControlPlane, namespace: str) -> None:
