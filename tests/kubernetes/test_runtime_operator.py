@@ -84,6 +84,10 @@ def test_the_example_of_the_docs_is_about_sixty_lines() -> None:
     assert len([line for line in (DOCS / "third_operator.py").read_text().splitlines() if line]) <= 60
 
 
+def test_the_page_shows_the_example_as_it_is() -> None:
+    assert (DOCS / "third_operator.py").read_text() in (DOCS / "runtime.md").read_text()
+
+
 def test_a_third_operator_acts_mends_reports_and_stops_in_peace(
     control_plane: ControlPlane, installed: None, namespace: str, start: Start
 ) -> None:
