@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from headrace.api.parts import RESERVED_VARIABLES, Authentication, PodResources, PodSettings
+from headrace.api.parts import Authentication
+from headrace.api.pods import RESERVED_VARIABLES, PodResources, PodSettings
 from headrace_operators.quantities import canonical, whole
 
 RAY_VERSION = "2.60.0"

@@ -14,7 +14,8 @@ from fractions import Fraction
 from typing import Any
 
 from headrace.api.model_deployment import ModelDeploymentSpec
-from headrace.api.parts import GROUP, PodResources
+from headrace.api.parts import GROUP
+from headrace.api.pods import PodResources
 from headrace.base.jsonfile import sha256_of
 from headrace.serving.autoscaling import ReplicaRange
 from headrace.serving.client import application_record, serve_record

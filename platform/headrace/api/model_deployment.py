@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from headrace.api.parts import Authentication, Condition, MLflowSettings, Part, PodSettings, Status, StoreSettings
+from headrace.api.parts import Authentication, Condition, MLflowSettings, Part, Status, StoreSettings
+from headrace.api.pods import PodSettings
 from headrace.api.rules import list_map, rule, rules
 from headrace.api.texts import Name, ObjectName, Time, pattern
 

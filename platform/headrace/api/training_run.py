@@ -7,10 +7,12 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 from pydantic.config import JsonDict
 
-from headrace.api.parts import Authentication, Condition, MLflowSettings, Part, PodSettings, Status, StoreSettings
+from headrace.api.data import Data
+from headrace.api.parts import Authentication, Condition, MLflowSettings, Part, Status, StoreSettings
+from headrace.api.pods import PodSettings
 from headrace.api.rules import list_map, rule, rules
 from headrace.api.texts import Address, ObjectName, Text, Time, pattern
-from headrace.api.training import Data, Model, Named, Train
+from headrace.api.training import Model, Named, Train
 from headrace.spec.model import LABEL_PATTERN
 
 KIND = "TrainingRun"
