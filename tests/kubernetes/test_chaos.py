@@ -112,9 +112,9 @@ def test_a_head_lost_in_mid_training_is_one_failure_and_the_next_attempt_goes_on
 
 
 def test_a_head_lost_while_the_operator_is_dead_is_one_failure_too(field: Field):
-    mlflow_run = _train(field, "digits")
+    mlflow_run = _train(field, "letters")
     field.operator.kill()
     field.mlflow.tag_run(mlflow_run, checkpoint_uri=_checkpoint(5), checkpoint_epoch="5")
-    _lose_head(field, "digits")
+    _lose_head(field, "letters")
     field.operator.start()
-    _shows_one_loss(field, "digits", mlflow_run)
+    _shows_one_loss(field, "letters", mlflow_run)
