@@ -134,6 +134,21 @@ def test_what_is_waited_for_stands_in_status_and_events_and_then_nothing_is_writ
     assert {"Deploying", "WaitingForPods"} <= set(events(control_plane, namespace, "digits"))
 
 
+def test_pods_that_a_quota_refuses_are_told_in_the_api_servers_words(
+    control_plane: ControlPlane, operator: OperatorProcess, mlflow: RegistryStandIn, namespace: str
+) -> None:
+    quota = {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
+    quotas = f"/api/v1/namespaces/{namespace}/resourcequotas"
+    control_plane.api.post(quotas, quota)
+    eventually(lambda: control_plane.api.get(f"{quotas}/none").get("status", {}).get("hard"))
+    path = create(control_plane, namespace, model_deployment("digits", mlflow.url))
+    eventually(lambda: condition(control_plane.api.get(path), "Progressing") == ("True", "WaitingForPods"), 60)
+    assert "pods cannot be made" in control_plane.api.get(path)["status"]["message"]
+    assert "exceeded quota: none" in control_plane.api.get(path)["status"]["message"]
+    control_plane.api.delete(f"{quotas}/none")
+    eventually(lambda: pods_of(control_plane, namespace, "digits"), 60)
+
+
 def test_a_wrong_combination_becomes_a_condition_within_a_second_and_mending_it_recovers(
     control_plane: ControlPlane, operator: OperatorProcess, mlflow: RegistryStandIn, namespace: str
 ) -> None:
@@ -147,7 +162,7 @@ def test_a_wrong_combination_becomes_a_condition_within_a_second_and_mending_it_
     assert "9 replicas of 1 CPU do not fit" in control_plane.api.get(path)["status"]["message"]
     control_plane.api.patch(path, {"spec": {"replicas": 2}})
     service(control_plane, namespace, "digits")
-    assert condition(control_plane.api.get(path), "Accepted") == ("True", "Accepted")
+    eventually(lambda: condition(control_plane.api.get(path), "Accepted") == ("True", "Accepted"))
 
 
 def test_an_alias_that_is_not_there_is_told_and_setting_it_recovers(
@@ -158,7 +173,7 @@ def test_an_alias_that_is_not_there_is_told_and_setting_it_recovers(
     eventually(lambda: condition(control_plane.api.get(path), "Resolved") == ("False", "NotFound"))
     mlflow.aliases["later"] = "3"
     service(control_plane, namespace, "digits")
-    assert control_plane.api.get(path)["status"]["wantedVersion"] == "3"
+    eventually(lambda: control_plane.api.get(path)["status"].get("wantedVersion") == "3")
 
 
 def test_what_somebody_changed_in_the_rayservice_is_set_right(

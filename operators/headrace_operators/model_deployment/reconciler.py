@@ -77,7 +77,8 @@ class ModelDeploymentReconciler:
     kind = MODEL_DEPLOYMENT
     watches = (
         Watch(RAY_SERVICE, by_name, keep_service, optional=True),
-        Watch(RAY_CLUSTER, by_controller(RAY_SERVICE), keep_cluster, optional=True),
+        # KubeRay gives a cluster its RayService's labels; the clusters of trainings, which are many, have others.
+        Watch(RAY_CLUSTER, by_controller(RAY_SERVICE), keep_cluster, MODEL_DEPLOYMENT_LABEL, optional=True),
         Watch(POD, by_label(MODEL_DEPLOYMENT_LABEL), keep_pod, label_selector=MODEL_DEPLOYMENT_LABEL),
         Watch(ENDPOINT_SLICE, served_by, keep_slice, label_selector=_SERVE_SERVICE),
     )

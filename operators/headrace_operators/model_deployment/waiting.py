@@ -39,5 +39,5 @@ def _refusal(ray_clusters: Iterable[Object]) -> str:
     for cluster in ray_clusters:
         failure = find((cluster.get("status") or {}).get("conditions") or (), "ReplicaFailure")
         if failure is not None and failure["status"] == "True":
-            return str(failure.get("message") or failure.get("reason"))
+            return " ".join(str(failure.get("message") or failure.get("reason")).split())
     return ""
