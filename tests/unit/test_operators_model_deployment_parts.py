@@ -26,10 +26,10 @@ from headrace_operators.model_deployment.rayservice import (
     live_of,
     manifest,
     same_wish,
-    worker_count,
 )
 from headrace_operators.model_deployment.reconciler import BUSY_SECONDS, ModelDeploymentReconciler, served_by
 from headrace_operators.model_deployment.resolve import Resolution, reference, resolve
+from headrace_operators.model_deployment.sizing import worker_count
 from headrace_operators.runtime.actions import Apply
 from headrace_operators.runtime.cache import Caches, Store, Watch, by_name
 from headrace_operators.runtime.conditions import find

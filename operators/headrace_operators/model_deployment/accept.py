@@ -9,7 +9,7 @@ import re
 
 from headrace.api.model_deployment import ModelDeploymentSpec
 from headrace.api.pods import PodResources
-from headrace_operators.model_deployment.rayservice import most_replicas, room, worker_count
+from headrace_operators.model_deployment.sizing import most_replicas, room, worker_count
 from headrace_operators.quantities import number
 from headrace_operators.ray_pods import ray_cpus, reserved_variables
 

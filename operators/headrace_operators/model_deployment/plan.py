@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from headrace.api.model_deployment import ModelDeploymentSpec
 from headrace_operators.kinds import RAY_SERVICE
-from headrace_operators.model_deployment import progress, rayservice
+from headrace_operators.model_deployment import progress, rayservice, sizing
 from headrace_operators.model_deployment.accept import problems
 from headrace_operators.model_deployment.observed import Judgement, Observed
 from headrace_operators.model_deployment.resolved import resolved
@@ -55,7 +55,7 @@ def accepted(observed: Observed) -> tuple[ModelDeploymentSpec | None, str]:
 
 def _progressing(observed: Observed, wish: Wish | None, judged: dict[str, Judgement]) -> Judgement:
     if wish is not None:
-        return progress.progressing(observed, wish.config, rayservice.least_replicas(wish.spec))
+        return progress.progressing(observed, wish.config, sizing.least_replicas(wish.spec))
     if judged["Accepted"].status == "False":
         return Judgement("False", "NotAccepted", judged["Accepted"].message)
     if judged["Resolved"].reason == "Asking":
@@ -64,7 +64,7 @@ def _progressing(observed: Observed, wish: Wish | None, judged: dict[str, Judgem
 
 
 def _least(observed: Observed, spec: ModelDeploymentSpec | None) -> int:
-    return rayservice.least_replicas(spec) if spec is not None else int(observed.status.get("replicas") or 1)
+    return sizing.least_replicas(spec) if spec is not None else int(observed.status.get("replicas") or 1)
 
 
 def _actions(observed: Observed, wish: Wish | None) -> list[Action]:

@@ -10,19 +10,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from typing import Any
 
 from headrace.api.model_deployment import ModelDeploymentSpec
 from headrace.api.parts import GROUP
-from headrace.api.pods import PodResources
 from headrace.base.jsonfile import sha256_of
 from headrace.serving.autoscaling import ReplicaRange
 from headrace.serving.client import application_record, serve_record
 from headrace.serving.contract import Candidate, FrontConfig, Shadow, StableVersion
 from headrace.serving.ingress import TUNING
 from headrace_operators.kinds import MODEL_DEPLOYMENT_LABEL, RAY_SERVICE
-from headrace_operators.quantities import whole
+from headrace_operators.model_deployment.sizing import worker_count
 from headrace_operators.ray_pods import SERVE_PORT, Pods, cluster_spec, ray_cpus, worker_group
 from headrace_operators.runtime.kinds import Key, Object, owner_reference
 
@@ -72,38 +70,6 @@ def url(key: Key) -> str:
 def serve_service(name: str) -> str:
     """The Service that KubeRay makes over the pods whose ingress is well."""
     return f"{name}-serve-svc"
-
-
-def worker_count(spec: ModelDeploymentSpec) -> int:
-    """Worker pods: as many as said; else as many as the replicas need, and one where there may be more than one."""
-    if spec.workers:
-        return spec.workers
-    most, each = most_replicas(spec), room(spec, spec.pods.worker)
-    missing = most - room(spec, spec.pods.head)
-    needed = -(-missing // each) if missing > 0 and each else 0
-    return max(needed, int(most > 1))
-
-
-def room(spec: ModelDeploymentSpec, pod: PodResources) -> int:
-    """Replicas that Ray can place in a pod."""
-    asked, room = spec.resources, [most_replicas(spec)]
-    if asked.cpus:
-        room.append(ray_cpus(pod) // Fraction(str(asked.cpus)))
-    if asked.gpus:
-        room.append(pod.gpu // Fraction(str(asked.gpus)))
-    if asked.memory_bytes:
-        room.append(whole(pod.memory) // asked.memory_bytes)
-    return min(room)
-
-
-def least_replicas(spec: ModelDeploymentSpec) -> int:
-    """Replicas that must answer."""
-    return spec.autoscaling.min_replicas if spec.autoscaling else spec.replicas
-
-
-def most_replicas(spec: ModelDeploymentSpec) -> int:
-    """Replicas that may answer."""
-    return spec.autoscaling.max_replicas if spec.autoscaling else spec.replicas
 
 
 def front_config(

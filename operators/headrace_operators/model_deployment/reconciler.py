@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 import httpx
@@ -25,12 +25,13 @@ from headrace_operators.kinds import (
     RAY_SERVICE,
 )
 from headrace_operators.mlflow import MLflow
-from headrace_operators.model_deployment import metrics, progress, rayservice
+from headrace_operators.model_deployment import metrics, progress, sizing
 from headrace_operators.model_deployment.front import FrontAnswers, ask_fronts, endpoints, http_client
 from headrace_operators.model_deployment.keep import keep_cluster, keep_service, keep_slice
 from headrace_operators.model_deployment.observed import Observed
 from headrace_operators.model_deployment.plan import plan
 from headrace_operators.model_deployment.resolve import Resolution, reference, resolve
+from headrace_operators.model_deployment.swaps import Swaps, Which, which
 from headrace_operators.pods import keep_pod
 from headrace_operators.runtime.actions import Plan
 from headrace_operators.runtime.cache import Caches, Watch, by_controller, by_label, by_name
@@ -42,7 +43,6 @@ QUIET_SECONDS = 30.0
 BUSY_SECONDS = 1.0
 STUCK_SECONDS = 5.0  # of a change that has been under way for longer than
 _STUCK_AFTER_SECONDS = 300.0
-_Which = tuple[Key, str]  # a deployment, and which one of that name
 _SERVICE_LABEL = "kubernetes.io/service-name"
 _SERVE_SERVICE = "ray.io/serve"  # KubeRay's label of the Service, which its EndpointSlices have as well
 
@@ -52,15 +52,6 @@ def served_by(obj: Object) -> Iterable[Key]:
     service = (obj["metadata"].get("labels") or {}).get(_SERVICE_LABEL, "")
     name = service.removesuffix("-serve-svc")
     return (Key(key_of(obj).namespace, name),) if name and name != service else ()
-
-
-@dataclass
-class _Wished:
-    """Since when a configuration is known to be in the RayService, and whether it has been seen in force."""
-
-    config_id: str
-    since: float
-    proven: bool
 
 
 class ModelDeploymentReconciler:
@@ -95,9 +86,9 @@ class ModelDeploymentReconciler:
         self._mlflow = mlflow
         self._clock = clock
         self._http = http_client(transport)
-        self._fronts: Background[_Which, FrontAnswers] = Background(clock)
+        self._fronts: Background[Which, FrontAnswers] = Background(clock)
         self._registry: Background[str, Resolution] = Background(clock)
-        self._wished: dict[_Which, _Wished] = {}
+        self._swaps = Swaps(clock)
         self._caches: Caches | None = None
         metrics.count_before_scrape(self._deployments)
 
@@ -114,16 +105,16 @@ class ModelDeploymentReconciler:
             pods=tuple(caches.of(POD, key)),
         )
         resolution, registry_again = self._resolution(observed, spec)
-        answered = self._fronts.newest(_which(obj))
+        answered = self._fronts.newest(which(obj))
         observed = replace(
             observed,
             resolution=resolution,
             answers=answered.value if answered is not None else None,
             kuberay=not caches.stores[RAY_SERVICE].missing,
-            live_seconds=self._live_seconds(observed),
+            live_seconds=self._swaps.live_seconds(observed),
         )
         made = plan(observed, now)
-        self._note_swap(observed, made)
+        self._swaps.note(observed, made.status)
         fronts_again = self._ask_fronts(observed, made, spec, endpoints(caches.of(ENDPOINT_SLICE, key)))
         again = [seconds for seconds in (made.again_after_seconds, registry_again, fronts_again) if seconds is not None]
         return replace(made, again_after_seconds=min(again, default=None))
@@ -160,37 +151,14 @@ class ModelDeploymentReconciler:
     ) -> float | None:
         if observed.service is None:
             return None if observed.kuberay else STUCK_SECONDS
-        least = rayservice.least_replicas(spec) if spec is not None else 1
-        most = rayservice.most_replicas(spec) if spec is not None else int(observed.status.get("replicas") or 1)
+        least = sizing.least_replicas(spec) if spec is not None else 1
+        most = sizing.most_replicas(spec) if spec is not None else int(observed.status.get("replicas") or 1)
         known = observed.answers is not None and observed.answers.endpoints == len(ingresses)
         every = _interval(made, observed.live_seconds) if known else BUSY_SECONDS
         name = observed.key.name
         return self._fronts.keep_fresh(
-            _which(observed.obj), lambda: ask_fronts(self._http, ingresses, name, least=least, most=most), every
+            which(observed.obj), lambda: ask_fronts(self._http, ingresses, name, least=least, most=most), every
         )
-
-    def _live_seconds(self, observed: Observed) -> float:
-        """For how long the RayService has been seen with its present configuration."""
-        key, live = _which(observed.obj), observed.live
-        if live is None:
-            self._wished.pop(key, None)
-            return 0.0
-        config_id, known = live.config.config_id, self._wished.get(key)
-        if known is None or known.config_id != config_id:
-            before = observed.before("Progressing")
-            same = observed.status.get("configID") == config_id
-            proven = same and before is not None and before["reason"] == progress.COMPLETE
-            known = self._wished[key] = _Wished(config_id, self._clock(), proven)
-        return self._clock() - known.since
-
-    def _note_swap(self, observed: Observed, made: Plan) -> None:
-        known = self._wished.get(_which(observed.obj))
-        if known is None or known.proven or made.status is None:
-            return
-        told = find(made.status.get("conditions") or (), "Progressing")
-        if told is not None and told["reason"] == progress.COMPLETE and made.status["configID"] == known.config_id:
-            known.proven = True
-            metrics.SWAP_SECONDS.observe(self._clock() - known.since)
 
     def _deployments(self) -> Iterator[Object]:
         """All there are; also the moment to forget what is gone."""
@@ -198,13 +166,8 @@ class ModelDeploymentReconciler:
         if caches is None:
             return
         found = [obj for key in sorted(caches.primaries()) if (obj := caches.get(MODEL_DEPLOYMENT, key)) is not None]
-        for gone in self._wished.keys() - {_which(obj) for obj in found}:
-            del self._wished[gone]
+        self._swaps.forget_all_but({which(obj) for obj in found})
         yield from found
-
-
-def _which(obj: Object) -> _Which:
-    return key_of(obj), str(obj["metadata"]["uid"])
 
 
 def _spec(obj: Object) -> ModelDeploymentSpec | None:

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from headrace.api.model_deployment import ModelDeploymentSpec, ModelDeploymentStatus
-from headrace_operators.model_deployment import progress, rayservice
+from headrace_operators.model_deployment import progress, rayservice, sizing
 from headrace_operators.model_deployment.front import FrontAnswers
 from headrace_operators.model_deployment.observed import Judgement, Observed
 from headrace_operators.model_deployment.wish import Wish
@@ -62,7 +62,7 @@ def _wanted(observed: Observed, wish: Wish, now: datetime) -> dict[str, Any]:
 def _replicas(spec: ModelDeploymentSpec, answers: FrontAnswers | None) -> int:
     """As many as are asked for; where Serve chooses, as many as answer within its bounds."""
     there = len(answers.statuses) if answers is not None else 0
-    return min(rayservice.most_replicas(spec), max(rayservice.least_replicas(spec), there))
+    return min(sizing.most_replicas(spec), max(sizing.least_replicas(spec), there))
 
 
 def _answering(answers: FrontAnswers, config_id: str | None) -> dict[str, Any]:
