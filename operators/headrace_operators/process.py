@@ -25,7 +25,7 @@ from headrace_operators.runtime.errors import NotLeading
 from headrace_operators.runtime.leader import LeaseOptions
 from headrace_operators.runtime.logs import Format, Log, set_up
 from headrace_operators.runtime.manager import Manager, Options
-from headrace_operators.runtime.server import split_address
+from headrace_operators.runtime.server import CannotListen, split_address
 from headrace_operators.runtime.transport import Transport
 from headrace_operators.settings import OperatorSettings
 
@@ -70,7 +70,7 @@ def run(options: ProcessOptions, make: Callable[[OperatorSettings], Sequence[Rec
 
     Raises:
         Unavailable: nothing says where the API server is.
-        InvalidInput: an address is none.
+        InvalidInput: an address is none, or is taken.
     """
     set_up(options.log_level, options.log_format)
     for address in filter(None, (options.metrics_address, options.health_address)):
@@ -91,6 +91,9 @@ async def _run(options: ProcessOptions, make: Callable[[OperatorSettings], Seque
     made = make(options.settings)
     try:
         return await supervise(Client(transport), made, _options(options, connection, identity))
+    except CannotListen as error:
+        action = "choose others by --metrics-address and --health-address; HOST:0 takes a free port"
+        raise InvalidInput(str(error), action=action, code="usage") from error
     finally:
         for each in made:
             if isinstance(each, Closing):

@@ -144,6 +144,15 @@ def test_an_address_that_is_none_is_told_before_anything_is_done(installed: Path
     assert "127.0.0.1:8080" in said
 
 
+def test_an_address_that_is_taken_is_told_with_what_to_do(start: Start) -> None:
+    first = start(HEALTH_ADDRESS="")
+    port = first.wait_until_it_said("listening")["port"]
+    second = start(HEALTH_ADDRESS="", METRICS_ADDRESS=f"127.0.0.1:{port}")
+    assert second.exit_code() == 2
+    assert "address already in use" in second.log_end().lower()
+    assert "--metrics-address" in second.log_end()
+
+
 def test_its_log_lines_name_controller_and_object(start: Start, namespace: str, control_plane: ControlPlane) -> None:
     replica = start(LOG_LEVEL="debug")
     replica.wait_until_it_said("holding the lease")

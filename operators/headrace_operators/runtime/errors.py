@@ -87,6 +87,7 @@ class Wait(Exception):
         self.seconds = seconds
 
 
+_LONGEST = 2000  # a refused patch is answered with the whole object
 _UNDECLARED = "failed to create typed patch object"  # server-side apply of a field that is not there answers with a 500
 _BY_STATUS: Mapping[int, type[ApiError]] = {
     400: Invalid,
@@ -113,4 +114,6 @@ def api_error(status: int, body: Mapping[str, Any], retry_after_seconds: float |
     causes = (body.get("details") or {}).get("causes") or ()
     if any(cause.get("reason") == "FieldManagerConflict" for cause in causes):
         kind = FieldOwned
-    return kind(status, reason, str(body.get("message") or "no message"), retry_after_seconds=retry_after_seconds)
+    return kind(
+        status, reason, str(body.get("message") or "no message")[:_LONGEST], retry_after_seconds=retry_after_seconds
+    )

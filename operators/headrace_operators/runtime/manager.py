@@ -61,7 +61,13 @@ class Manager:
         Raises:
             NotLeading: the lease was lost; nothing more was written, and the process must end.
         """
-        await self.server.start()
+        try:
+            await self.server.start()
+            await self._run_all(stop)
+        finally:
+            await self.server.close()
+
+    async def _run_all(self, stop: asyncio.Event) -> None:
         for address, port in self.server.ports.items():
             self._log.info("listening", fields={"address": address, "port": port})
         informers = [asyncio.create_task(informer.run()) for c in self.controllers for informer in c.informers]
@@ -69,7 +75,6 @@ class Manager:
             await self._run(stop, informers)
         finally:
             await cancel(informers)
-            await self.server.close()
 
     async def _run(self, stop: asyncio.Event, informers: list[asyncio.Task[None]]) -> None:
         if not await _unless(stop, self._synced(), informers):

@@ -23,6 +23,10 @@ def split_address(address: str) -> tuple[str, int]:
     return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104
 
 
+class CannotListen(Exception):
+    """An address is taken, or not ours to take."""
+
+
 class Server:
     """Serves until it is closed."""
 
@@ -32,7 +36,11 @@ class Server:
         self.ports: dict[str, int] = {}
 
     async def start(self) -> None:
-        """Listen. Pages of equal addresses share one; port 0 takes a free one, which `ports` tells."""
+        """Listen. Pages of equal addresses share one; port 0 takes a free one, which `ports` tells.
+
+        Raises:
+            CannotListen: an address is taken.
+        """
         for address, answers in self._pages.items():
             app = web.Application()
             for path, answer in answers.items():
@@ -40,7 +48,10 @@ class Server:
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
             await runner.setup()
             self._runners.append(runner)
-            await web.TCPSite(runner, *split_address(address)).start()
+            try:
+                await web.TCPSite(runner, *split_address(address)).start()
+            except OSError as error:
+                raise CannotListen(f"cannot listen on {address}: {error.strerror or error}") from error
             self.ports[address] = runner.addresses[0][1]
 
     async def close(self) -> None:
