@@ -87,6 +87,10 @@ class TrainingRunReconciler:
         again = [seconds for seconds in (planned.again_after_seconds, ask) if seconds is not None]
         return replace(planned, again_after_seconds=min(again, default=None))
 
+    async def close(self) -> None:
+        """Give the connections to MLflow back."""
+        await self.reports.close()
+
     def _observe(
         self, run: Object, spec: TrainingRunSpec, status: TrainingRunStatus, caches: Caches, now: datetime
     ) -> Observed:

@@ -58,6 +58,11 @@ class Reports:
             return left
         return self._interval  # under way, and nobody waits for it
 
+    async def close(self) -> None:
+        """End what is under way, and give the connections back."""
+        await self._looks.close()
+        await self._mlflow.close()
+
     async def settle(self) -> None:
         """Wait until nothing is under way: for tests."""
         await self._looks.settle()
