@@ -22,7 +22,7 @@ from headrace_operators.runtime.client import Client
 from headrace_operators.runtime.connection import SERVICE_ACCOUNT, Connection, NoConnection, connect
 from headrace_operators.runtime.controller import Reconciler
 from headrace_operators.runtime.errors import NotLeading
-from headrace_operators.runtime.leader import LeaseOptions
+from headrace_operators.runtime.leader import LeaseOptions, LeaseTimes
 from headrace_operators.runtime.logs import Format, Log, set_up
 from headrace_operators.runtime.manager import Manager, Options
 from headrace_operators.runtime.server import CannotListen, split_address
@@ -50,6 +50,7 @@ class ProcessOptions:
     health_address: str = "127.0.0.1:8081"
     lease_name: str | None = "headrace-operator"  # None: no leader election
     lease_namespace: str | None = None
+    lease_times: LeaseTimes = field(default_factory=LeaseTimes)
     kubeconfig: str | None = None
     service_account: Path = SERVICE_ACCOUNT
     log_level: str = "info"
@@ -128,7 +129,8 @@ async def supervise(client: Client, of: Sequence[Reconciler], options: Options) 
 def _options(options: ProcessOptions, connection: Connection, identity: str) -> Options:
     lease = None
     if options.lease_name:
-        lease = LeaseOptions(options.lease_namespace or connection.namespace, options.lease_name, identity)
+        namespace = options.lease_namespace or connection.namespace
+        lease = LeaseOptions(namespace, options.lease_name, identity, options.lease_times)
     return Options(
         namespace=options.namespace,
         workers=options.workers,

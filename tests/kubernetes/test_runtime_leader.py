@@ -26,7 +26,7 @@ from headrace_testbed.replica import Replica, wait_for_lease
 from headrace_testbed.wire import Wire
 
 DOCS = Path(__file__).parents[2] / "docs" / "operators"
-STATED_SECONDS = 20.0  # LeaseOptions: lease_seconds + 2 * 1.2 * retry_seconds
+STATED_SECONDS = 20.0  # LeaseTimes: lease_seconds + 2 * 1.2 * retry_seconds
 SLACK_SECONDS = 5.0  # of a machine that others use too
 WAYS = ("killed", "stopped", "cut off")
 

@@ -82,7 +82,7 @@ class Controller:
         self.queue = Queue(self.name, clock)
         self.caches = Caches(reconciler.kind, stores)
         self.informers = [Informer(client, store, namespace, self.queue.add, self._log) for store in stores]
-        self._expectations = Expectations(self.caches, clock)
+        self._expectations = Expectations(self.caches, self._log, clock)
         self._events = Events(client, self._log, clock)
         self._executor = Executor(reconciler.kind, client, self._events, self._expectations, self._log)
         self._show_sizes(stores)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from headrace_operators.runtime.cache import Caches, version_of
 from headrace_operators.runtime.kinds import Key, Kind, Object
+from headrace_operators.runtime.logs import Log, object_fields
 
 # After so long a watch is taken to be unable to tell (its label selector leaves our object out, say). Acting twice is
 # then still prevented by names, uids and resource versions, which the API server checks.
@@ -43,8 +44,9 @@ class _Deleted:
 class Expectations:
     """Of one controller, by primary."""
 
-    def __init__(self, caches: Caches, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, caches: Caches, log: Log, clock: Callable[[], float] = time.monotonic) -> None:
         self._caches = caches
+        self._log = log
         self._clock = clock
         self._waiting: dict[Key, list[_Written | _Deleted]] = {}
 
@@ -59,9 +61,11 @@ class Expectations:
     def unseen(self, primary: Key) -> str:
         """What the caches have not seen yet of what we did for PRIMARY, in words; "" for nothing."""
         now = self._clock()
-        waiting = [
-            entry for entry in self._waiting.get(primary, ()) if now < entry.until and not entry.seen(self._caches)
-        ]
+        waiting = [entry for entry in self._waiting.get(primary, ()) if not entry.seen(self._caches)]
+        for late in [entry for entry in waiting if entry.until <= now]:
+            words = "a %s that we wrote was not seen for %g s: does the watch leave it out?"
+            self._log.warning(words, late.kind.kind, _LIMIT_SECONDS, fields=object_fields(primary))
+            waiting.remove(late)
         if not waiting:
             self._waiting.pop(primary, None)
             return ""

@@ -33,19 +33,31 @@ def uptime() -> float:
 
 
 @dataclass(frozen=True)
-class LeaseOptions:
-    """Which Lease, and its times: those of client-go.
+class LeaseTimes:
+    """The times of a Lease; by default those of client-go.
 
     A leader that was killed is followed within lease_seconds + 2 * 1.2 * retry_seconds (20 s), one that ended in peace
     within 1.2 * retry_seconds (2.4 s), each and the time of a request.
+
+    Args:
+        lease_seconds: how long the others wait for a renewal.
+        renew_seconds: how long after its last renewal a leader may write.
+        retry_seconds: how often the Lease is renewed, or looked at.
     """
+
+    lease_seconds: int = 15
+    renew_seconds: float = 10.0
+    retry_seconds: float = 2.0
+
+
+@dataclass(frozen=True)
+class LeaseOptions:
+    """Which Lease, and as whom."""
 
     namespace: str
     name: str
     identity: str
-    lease_seconds: int = 15
-    renew_seconds: float = 10.0
-    retry_seconds: float = 2.0
+    times: LeaseTimes = LeaseTimes()
 
 
 class Elector:
@@ -67,14 +79,14 @@ class Elector:
         """Raise NotLeading unless a write that is sent now arrives while nobody else can be leading."""
         if self._renewed_at is None:
             raise NotLeading("this replica does not hold the lease")
-        if (age := self._clock() - self._renewed_at) > self._options.renew_seconds:
+        if (age := self._clock() - self._renewed_at) > self._options.times.renew_seconds:
             raise NotLeading(f"the lease was renewed {age:.1f} s ago, too long to write")
 
     async def acquire(self) -> None:
         """Wait until the lease is ours."""
         self._log.info("waiting for the lease")
         while not await self._try():
-            await asyncio.sleep(self._options.retry_seconds * random.uniform(1.0, _JITTER))
+            await asyncio.sleep(self._options.times.retry_seconds * random.uniform(1.0, _JITTER))
         self._status.set(1)
         self._log.info("holding the lease: this replica acts now")
 
@@ -82,7 +94,7 @@ class Elector:
         """Renew the lease for ever; raises NotLeading when it is lost."""
         try:
             while True:
-                await asyncio.sleep(self._options.retry_seconds)
+                await asyncio.sleep(self._options.times.retry_seconds)
                 if not await self._try():
                     self._log.warning("the lease was not renewed")
                     self._raise_if_taken()
@@ -105,7 +117,7 @@ class Elector:
         """Acquire or renew; whether it is ours now."""
         started = self._clock()
         try:
-            async with asyncio.timeout(self._options.renew_seconds / 2):
+            async with asyncio.timeout(self._options.times.renew_seconds / 2):
                 if self._lease is None or not self._ours:
                     await self._look()
                 if not self._free():
@@ -142,7 +154,7 @@ class Elector:
         other machines do not count."""
         if self._lease is None or self._ours or not self._holder:
             return True
-        lasts = float(self._lease["spec"].get("leaseDurationSeconds") or self._options.lease_seconds)
+        lasts = float(self._lease["spec"].get("leaseDurationSeconds") or self._options.times.lease_seconds)
         return self._clock() - self._seen_at > lasts
 
     def _raise_if_taken(self) -> None:
@@ -156,7 +168,7 @@ class Elector:
         changes = old.get("holderIdentity") != self._options.identity
         return {
             "holderIdentity": self._options.identity,
-            "leaseDurationSeconds": self._options.lease_seconds,
+            "leaseDurationSeconds": self._options.times.lease_seconds,
             "acquireTime": now if changes else old["acquireTime"],
             "renewTime": now,
             "leaseTransitions": int(old.get("leaseTransitions") or 0) + (1 if before and changes else 0),

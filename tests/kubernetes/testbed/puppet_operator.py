@@ -5,17 +5,26 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from datetime import datetime
 
 from headrace_operators.process import ProcessOptions, run
-from headrace_operators.runtime.actions import Create, Plan, Tell
-from headrace_operators.runtime.cache import Caches, Watch, by_name
+from headrace_operators.runtime.actions import Apply, Create, Plan, Tell
+from headrace_operators.runtime.cache import Caches, Watch
 from headrace_operators.runtime.controller import Wait
 from headrace_operators.runtime.errors import Conflict
-from headrace_operators.runtime.kinds import Kind, Object, owner_reference
+from headrace_operators.runtime.kinds import Key, Kind, Object, key_of, owner_reference
+from headrace_operators.runtime.leader import LeaseTimes
 
 CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps")
 LABEL = "puppet"
+WRITTEN = "written"
+
+
+def concerns(obj: Object) -> tuple[Key, ...]:
+    """Each is for itself, but what a writer writes."""
+    key = key_of(obj)
+    return (Key(key.namespace, "writer"),) if key.name == WRITTEN else (key,)
 
 
 class Puppets:
@@ -23,7 +32,7 @@ class Puppets:
 
     name = "puppet"
     kind = CONFIG_MAP
-    watches = (Watch(CONFIG_MAP, by_name, label_selector=LABEL),)
+    watches = (Watch(CONFIG_MAP, concerns, label_selector=LABEL),)
 
     async def plan(self, obj: Object, caches: Caches, now: datetime) -> Plan:
         """The plan that was asked for."""
@@ -34,6 +43,11 @@ class Puppets:
                 raise Wait("as asked", 3600)
             case "conflict":
                 raise Conflict(409, "Conflict", "as asked")
+            case "write all the time":
+                metadata = {"name": WRITTEN, "namespace": obj["metadata"]["namespace"], "labels": {LABEL: "no"}}
+                data = {"now": str(time.time_ns())}
+                manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+                return Plan((Apply(CONFIG_MAP, manifest, force=True),), again_after_seconds=0.02)
             case "hang":
                 await asyncio.sleep(3600)
             case "storm":
@@ -49,6 +63,11 @@ class Puppets:
 if __name__ == "__main__":
     address = "127.0.0.1:0"
     options = ProcessOptions(
-        namespace=os.environ["NAMESPACE"], workers=2, lease_name=LABEL, metrics_address=address, health_address=address
+        namespace=os.environ["NAMESPACE"],
+        workers=2,
+        lease_name=LABEL,
+        lease_times=LeaseTimes(3, 2.0, 0.4) if "SHORT_LEASE" in os.environ else LeaseTimes(),
+        metrics_address=address,
+        health_address=address,
     )
     sys.exit(run(options, lambda _settings: [Puppets()]))
