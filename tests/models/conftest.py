@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import random
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from headrace_models.package import build_model
 from headrace_models.tasks import Sample, Schema, Task, build_task
 
 torch.set_num_threads(1)
+sys.path.insert(0, str(Path(__file__).parent))  # for `import zoo`
 
 Split = tuple[list[Sample], list[Sample], Schema]
 
@@ -35,8 +38,7 @@ def halves(samples: list[Sample], share: float) -> tuple[list[Sample], list[Samp
     return order[:cut], order[cut:]
 
 
-@pytest.fixture(scope="session")
-def digits() -> Split:
+def load_digits() -> Split:
     """scikit-learn's 1,797 digits as PNG files: 70 % to train on, 30 % to judge."""
     data = datasets.load_digits()
     samples = [
@@ -44,6 +46,12 @@ def digits() -> Split:
         for place, (image, label) in enumerate(zip(data.images, data.target, strict=True))
     ]
     return *halves(samples, 0.7), Schema("label", tuple("0123456789"))
+
+
+@pytest.fixture(scope="session")
+def digits() -> Split:
+    """See `load_digits`."""
+    return load_digits()
 
 
 def table(data: Any, label: str) -> list[Sample]:
@@ -114,7 +122,7 @@ def fit() -> Callable[..., tuple[torch.nn.Module, dict[str, float]]]:
             for start in range(0, len(order), batch):
                 rows = task.collate([examples[place] for place in order[start : start + batch]])
                 tuner.zero_grad()
-                task.loss(network(*task.inputs(rows)), rows, judge).backward()
+                task.total_loss(network(*task.inputs(rows)), rows, judge).backward()
                 tuner.step()
                 rate.step()
         network.eval()

@@ -54,7 +54,7 @@ def build_model(model: Mapping[str, Any], task: Task, code_dir: str | os.PathLik
 
 
 def materialise(model: nn.Module, task: Task, request: Arrays) -> None:
-    """Give lazy layers (`nn.LazyLinear`, ...) their shapes, by one pass of REQUEST through MODEL; the rest is left alone.
+    """Give lazy layers (`nn.LazyLinear`, ...) their shapes, by a pass of REQUEST through MODEL; the rest is left alone.
 
     Optimizers and DDP take no parameter without a shape. A package needs none of this: its weights have the shapes.
 

@@ -20,7 +20,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from headrace_models.catalog.cards import Arguments, TaskCard
 
@@ -32,6 +32,17 @@ if TYPE_CHECKING:
 Example = dict[str, Any]  # one decoded sample: small arrays, uint8 where possible, so that it can be cached
 Batch = dict[str, "torch.Tensor"]
 Arrays = dict[str, "np.ndarray"]  # named arrays as requests and answers carry them; BYTES are dtype object
+
+
+class WithAuxiliary(NamedTuple):
+    """What a network may return while it trains: its output, and outputs of auxiliary heads that share the target.
+
+    Each auxiliary output goes through the task's loss like the main one and counts by its weight. In evaluation and in
+    serving a network returns the main output alone.
+    """
+
+    main: Any
+    auxiliary: tuple[tuple[float, Any], ...]  # (weight, outputs)
 
 
 class BadInput(ValueError):
@@ -202,6 +213,15 @@ class Task(ABC):
     @abstractmethod
     def loss(self, outputs: Any, batch: Batch, loss: Any) -> torch.Tensor:
         """The mean loss of the batch, a scalar. LOSS is what the loss card's target built."""
+
+    def total_loss(self, outputs: Any, batch: Batch, loss: Any) -> torch.Tensor:
+        """`loss` of OUTPUTS, plus that of the auxiliary ones by their weights where a network gives `WithAuxiliary`."""
+        if not isinstance(outputs, WithAuxiliary):
+            return self.loss(outputs, batch, loss)
+        total = self.loss(outputs.main, batch, loss)
+        for weight, auxiliary in outputs.auxiliary:
+            total = total + weight * self.loss(auxiliary, batch, loss)
+        return total
 
     # judging
 

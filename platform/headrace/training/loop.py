@@ -21,7 +21,7 @@ from headrace.training.batches import Schedule
 from headrace.training.group import Group
 from headrace.training.progress import Teller
 from headrace.training.state import MovingAverage
-from headrace_models.tasks.base import Batch, Metrics, Task
+from headrace_models.tasks.base import Batch, Metrics, Task, WithAuxiliary
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -53,12 +53,12 @@ class Objective:
         return torch.autocast(self.device.type, dtype=self.dtype)
 
     def __call__(self, model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, Any]:
-        """(mean loss of the batch, the model's outputs)."""
+        """(mean loss of the batch, auxiliary outputs included; the model's outputs without them)."""
         with self.autocast():
             outputs = model(*self.task.inputs(batch))
-            loss = sum(term.weight * self.task.loss(outputs, batch, term.function) for term in self.terms)
+            loss = sum(term.weight * self.task.total_loss(outputs, batch, term.function) for term in self.terms)
         assert isinstance(loss, torch.Tensor)
-        return loss, outputs
+        return loss, outputs.main if isinstance(outputs, WithAuxiliary) else outputs
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

@@ -1,0 +1,81 @@
+"""Trains what a spec says in this very process: the parts of a run's train step, without Ray.
+
+python tests/models/zoo.py [SPEC...] prints a table of the zoo's image classifiers on digits; docs/models holds one.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from headrace.spec import load_spec
+from headrace.training.batches import Examples, evaluation_batches, seed_of, share_out, training_batches
+from headrace.training.checkpoint import seed_everything
+from headrace.training.components import make_model, make_objective, make_trainer
+from headrace.training.group import Group
+from headrace.training.loop import Trainer, judge
+from headrace.training.progress import Teller
+from headrace_models.tasks import Sample, Schema, Task, build_task
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "zoo"
+ALONE = Group(0, 1, torch.device("cpu"))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of it."""
+
+    task: Task
+    model: torch.nn.Module
+    metrics: Mapping[str, float]
+    losses: Sequence[float]  # of each epoch
+    steps: int
+    seconds: float
+
+
+def example(name: str) -> dict[str, Any]:
+    """The canonical record of examples/zoo/NAME.yaml."""
+    return load_spec(EXAMPLES / f"{name}.yaml").to_record()
+
+
+def train(spec: Mapping[str, Any], training: Sequence[Sample], test: Sequence[Sample], schema: Schema) -> Trained:
+    """Train on TRAINING as SPEC's `tasks`, `model` and `train` say, and judge the last weights on TEST."""
+    settings, silent = spec["train"], Teller(speaks=False)
+    task = build_task(spec["tasks"][0], schema)
+    task.learn([task.summarise(training)])
+    examples, schedule = Examples(training, task), share_out(int(settings["batch_size"]), [len(training)])
+    seed_everything(seed_of(settings["seed"], "model"))
+    model = make_model(spec["model"], task, None, task.request(training[:1]), fresh=True, teller=silent)
+    objective = make_objective(settings, task, ALONE.device)
+    trainer: Trainer = make_trainer(settings, model, objective, ALONE, schedule, own_code=False)
+    started, losses = time.monotonic(), []
+    for epoch in range(1, int(settings["epochs"]) + 1):
+        batches = training_batches(examples, task, schedule=schedule, rank=0, seed=int(settings["seed"]), epoch=epoch)
+        losses.append(trainer.epoch(epoch, batches, schedule, silent, int(settings["epochs"])))
+    seconds = time.monotonic() - started
+    metrics, _, _ = judge(model, None, task, evaluation_batches(Examples(test, task), task, 256), ALONE)
+    return Trained(task, model, metrics.compute(), losses, schedule.batches * len(losses), seconds)
+
+
+def main() -> None:
+    """Print the table, best accuracy over nothing: the last weights on the test third."""
+    from conftest import load_digits
+
+    torch.set_num_threads(1)
+    training, test, schema = load_digits()
+    print("| spec | parameters | steps | seconds | accuracy |\n|---|---|---|---|---|", flush=True)
+    for name in sys.argv[1:] or sorted(path.stem for path in EXAMPLES.glob("*.yaml")):
+        done = train(example(name), training, test, schema)
+        size = sum(parameter.numel() for parameter in done.model.parameters())
+        accuracy = done.metrics["accuracy"]
+        print(f"| {name} | {size:,} | {done.steps} | {done.seconds:.1f} | {accuracy:.3f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""Every spec of examples/zoo loads, names a model of the catalog, and asks for a metric in its gate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from headrace.spec import load_spec
+from headrace_models import catalog
+
+FOLDER = Path(__file__).resolve().parents[2] / "examples" / "zoo"
+SPECS = sorted(FOLDER.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
+def test_a_zoo_spec_loads_and_is_named_like_its_file(path: Path) -> None:
+    spec = load_spec(path)
+    assert spec.name == path.stem
+    assert spec.model.name in catalog.models()
+    assert spec.gate
+
+
+def test_every_network_for_pictures_has_a_spec() -> None:
+    named = {load_spec(path).model.name for path in SPECS}
+    wanted = {name for name, card in catalog.models().items() if card.tasks == ("image-classification",)}
+    assert wanted - named == set()
