@@ -6,6 +6,7 @@ names. Whoever may write a TrainingRun could else have them sent to a server of 
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -15,7 +16,10 @@ import httpx
 
 from headrace.base.errors import InvalidInput, Unavailable
 
+# An object may name any server, also one that means ill: neither its time nor its size is without end.
 TIMEOUT_SECONDS = 10.0  # of one request; a server that is slower than this is as good as down
+MOST_BYTES = 8 * 1024 * 1024  # of one answer
+_LONGEST_CODE = 100
 _GONE = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # the latter is MLflow's answer for an unknown alias
 
 
@@ -72,12 +76,18 @@ class Rest:
         if self._http is None:
             self._http = httpx.AsyncClient(timeout=TIMEOUT_SECONDS, trust_env=False, transport=self._transport)
         url = f"{tracking_uri.rstrip('/')}/api/2.0/mlflow/{path}"
-        credentials = self._credentials(address)
+        place = f"MLflow at {shown(tracking_uri)}"
         try:
-            return await self._http.request(method, url, **credentials, **rest)
+            async with (
+                asyncio.timeout(TIMEOUT_SECONDS),
+                self._http.stream(method, url, **self._credentials(address), **rest) as response,
+            ):
+                return httpx.Response(response.status_code, content=await _body(response, place))
+        except TimeoutError:
+            raise Unreachable(f"{place} does not answer within {TIMEOUT_SECONDS:.0f} s") from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             words = str(error) or type(error).__name__
-            raise Unreachable(f"MLflow at {shown(tracking_uri)} does not answer: {words}") from error
+            raise Unreachable(f"{place} does not answer: {words}") from error
 
     def _credentials(self, address: httpx.URL) -> dict[str, Any]:
         """What a request to ADDRESS may carry."""
@@ -106,9 +116,18 @@ def _origin(url: httpx.URL) -> tuple[str, str, int]:
     return url.scheme, url.host, url.port or {"http": 80, "https": 443}[url.scheme]
 
 
+async def _body(response: httpx.Response, place: str) -> bytes:
+    body = bytearray()
+    async for part in response.aiter_bytes():
+        body += part
+        if len(body) > MOST_BYTES:
+            raise Unreachable(f"{place} answers with more than {MOST_BYTES} bytes: is it an MLflow server?")
+    return bytes(body)
+
+
 def _code(response: httpx.Response) -> str:
     try:
-        return str(response.json().get("error_code", ""))
+        return str(response.json().get("error_code", ""))[:_LONGEST_CODE]
     except (ValueError, AttributeError):
         return ""
 

@@ -11,7 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
+from headrace_operators import mlflow_rest
 from headrace_operators.mlflow import MLflow, NotThere, RunReport, Unreachable
+from headrace_operators.mlflow_rest import MOST_BYTES
 
 SERVER = "http://mlflow:5000"
 RUN = {
@@ -159,6 +161,26 @@ def test_a_server_that_is_down_is_named_without_credentials() -> None:
 
     with pytest.raises(Unreachable, match=r"^MLflow at http://mlflow:5000 does not answer: connection refused$"):
         ask(down, lambda mlflow: mlflow.find_run("http://me:secret@mlflow:5000", "r"))
+
+
+def test_an_answer_without_end_is_cut_off() -> None:
+    endless = httpx.Response(200, content=b"x" * (MOST_BYTES + 1))
+    with pytest.raises(Unreachable, match="answers with more than"):
+        ask(Server(experiments__search=lambda _: endless), find)
+
+
+def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Silent(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, _request: httpx.Request) -> httpx.Response:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    async def run() -> None:
+        await MLflow({}, transport=Silent()).find_run(SERVER, "r")
+
+    monkeypatch.setattr(mlflow_rest, "TIMEOUT_SECONDS", 0.01)
+    with pytest.raises(Unreachable, match="does not answer within"):
+        asyncio.run(run())
 
 
 @pytest.mark.parametrize("address", ["sqlite:///mlflow.db", "databricks", "http://", ""])

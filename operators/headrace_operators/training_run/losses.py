@@ -37,6 +37,8 @@ def evicted(seen: Observed, job: Job) -> Over | None:
 def head_lost(seen: Observed, job: Job, now: datetime) -> Over | float | None:
     """The driver's head is lost; or seconds until that is certain."""
     status, head = seen.status, seen.head
+    if job.suspended:
+        return None  # its pods go because the queue took it back
     if status.head_pod_uid is None and seen.head_gone is None:
         return _head_failed(seen, job)
     if head is not None and head.alive and head.uid != status.head_pod_uid:
