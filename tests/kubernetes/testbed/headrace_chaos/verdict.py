@@ -26,6 +26,7 @@ class Ending:
     ray_clusters: list[Object]
     created: Counter[str]  # "rayjobs/NAME": how often the API server created it for the operator
     asked: list[Object]  # audit events of the operator
+    answers: dict[str, list[str | None]]  # by deployment: the version that each replica of its front answers with
 
 
 def read(field: Field) -> Ending:
@@ -39,14 +40,16 @@ def read(field: Field) -> Ending:
     created = Counter(
         f"{each['objectRef']['resource']}/{each['objectRef'].get('name')}" for each in asked if _made_something(each)
     )
+    deployments = named(field.path("modeldeployments"))
     return Ending(
-        named(field.path("trainingruns")),
-        named(field.path("modeldeployments")),
-        named(_RAY.format(namespace, "rayjobs")),
-        named(_RAY.format(namespace, "rayservices")),
-        api.list(_RAY.format(namespace, "rayclusters")),
-        created,
-        asked,
+        runs=named(field.path("trainingruns")),
+        deployments=deployments,
+        ray_jobs=named(_RAY.format(namespace, "rayjobs")),
+        ray_services=named(_RAY.format(namespace, "rayservices")),
+        ray_clusters=api.list(_RAY.format(namespace, "rayclusters")),
+        created=created,
+        asked=asked,
+        answers={name: [each.stable for each in field.front.statuses(name)] for name in deployments},
     )
 
 
@@ -56,15 +59,14 @@ def _made_something(event: Object) -> bool:
     return resource in ("rayjobs", "rayservices") and event["responseStatus"]["code"] == 201
 
 
-def judge(field: Field, story: Plot) -> tuple[Ending, list[str]]:
-    """The ending, and everything about it that is wrong."""
-    ending = read(field)
+def judge(ending: Ending, story: Plot) -> list[str]:
+    """Everything about the ending that is wrong."""
     wrong = [*_attempts(ending), *_orphans(ending), *_one_at_a_time(ending)]
     for run in story.runs:
         wrong += _run(ending, run)
     for deployment in story.deployments:
-        wrong += _deployment(field, ending, deployment)
-    return ending, wrong
+        wrong += _deployment(ending, deployment)
+    return wrong
 
 
 # -- sentences ---------------------------------------------------------------------------------------------------------
@@ -137,10 +139,10 @@ def _run(ending: Ending, story: RunStory) -> Iterator[str]:
         yield f"run {story.name} made {status.get('attempt')} attempts, not {story.attempts}"
 
 
-def _deployment(field: Field, ending: Ending, story: DeploymentStory) -> Iterator[str]:
+def _deployment(ending: Ending, story: DeploymentStory) -> Iterator[str]:
     """The version that was asked for last answers from every replica, and the status says so; a broken one is told."""
     status = ending.deployments.get(story.name, {}).get("status") or {}
-    answers = [each.stable for each in field.front.statuses(story.name)]
+    answers = ending.answers.get(story.name, [])
     if len(answers) != story.replicas or len(set(answers)) != 1 or answers[0] not in story.may_answer:
         yield f"deployment {story.name} answers {answers}, not one of {story.may_answer} from {story.replicas} replicas"
     if answers and status.get("servingVersion") != answers[0]:

@@ -19,7 +19,7 @@ from headrace.serving.versions import Versions
 
 
 class FrontDouble:
-    """The fronts of one namespace's ModelDeployments, behind one loopback address, `url`; a context manager.
+    """The fronts of one namespace's ModelDeployments, behind one loopback port; a context manager.
 
     `serve` takes what was put to Serve. As Serve's proxy does, one replica after the other answers.
 
@@ -35,16 +35,22 @@ class FrontDouble:
         self._heads: dict[str, str] = {}
         self._turns: Iterator[int] = itertools.count()
         self._numbers = itertools.count(1)
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
-        self.port: int = self._server.server_address[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self._server: ThreadingHTTPServer | None = None
 
     def __enter__(self) -> FrontDouble:
-        threading.Thread(target=self._server.serve_forever, name="front-double", daemon=True).start()
+        self._server = server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, name="front-double", daemon=True).start()
         return self
 
+    @property
+    def port(self) -> int:
+        """Where it answers, on loopback."""
+        assert self._server is not None, "use `with FrontDouble(...)`"
+        return int(self._server.server_address[1])
+
     def __exit__(self, *details: object) -> None:
+        assert self._server is not None
         self._server.shutdown()
         self._server.server_close()
 
