@@ -65,6 +65,24 @@ class CifarResNetArguments(Arguments):
     )
 
 
+Feature = Literal["hog", "lbp", "colour-histogram", "glcm"]
+
+
+class FeatureArguments(Arguments):
+    """Arguments of `low-level-features`."""
+
+    features: tuple[Feature, ...] = Field(
+        ("hog",),
+        min_length=1,
+        max_length=4,
+        description="What is measured of a picture. hog: shapes (Dalal & Triggs 2005); lbp: fine texture (Ojala et al. "
+        "2002); colour-histogram: colours (Swain & Ballard 1991); glcm: coarse texture (Haralick et al. 1973).",
+    )
+    cell: int | None = Field(
+        None, ge=1, le=256, description="Pixels of a HOG cell's side; null: a quarter of the shorter side, 2 to 8."
+    )
+
+
 _HERE = "headrace_models.classification"
 _TASKS = ("image-classification",)
 
@@ -112,6 +130,15 @@ def _cifar(layers: int, n: int, parameters: int | None, expect: str, width: int)
 
 
 CLASSIFICATION_MODELS = (
+    ModelCard(
+        "low-level-features",
+        "HOG, LBP, colour histograms or GLCM texture, and a linear layer: an SVM with the loss hinge, else softmax",
+        f"{_HERE}.features:FeatureClassifier",
+        FeatureArguments,
+        "Dalal & Triggs 2005; Ojala et al. 2002; Swain & Ballard 1991; Haralick et al. 1973",
+        tasks=_TASKS,
+        metric="digits: accuracy ≥ .97 with HOG",
+    ),
     _cifar(8, 1, None, "digits: accuracy ≥ .98", 8),
     _cifar(20, 3, 269_722, "CIFAR-10, 164 epochs: accuracy .9125 (published)", 4),
     _cifar(32, 5, 464_154, "CIFAR-10, 164 epochs: accuracy .9249 (published)", 4),
