@@ -221,6 +221,13 @@ def test_the_queues_own_words_say_why_it_waits() -> None:
     assert scene.told() == ["Waiting"]
 
 
+def test_until_kueue_says_why_it_is_only_queued() -> None:
+    scene = waiting(queue="gpus")
+    assert scene.condition("Running") == ("False", "NotQueued")
+    scene = scene.look(place=Place())
+    assert (scene.condition("Running"), scene.told()) == (("False", "Queued"), [])
+
+
 def test_the_wait_in_the_queue_has_no_deadline_before_it_runs() -> None:
     scene = waiting(queue="gpus", preRunningDeadlineSeconds=10).look(seconds=86400)
     assert scene.status.phase == "Waiting"

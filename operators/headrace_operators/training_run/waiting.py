@@ -38,7 +38,9 @@ def _queue(seen: Observed, job: Job) -> Wait:
     queue = seen.spec.queue or "?"
     if seen.place is None:
         return Wait("NotQueued", f"queue {queue}: Kueue has not taken up RayJob {job.name} yet; is it there?")
-    words = seen.place.evicted or seen.place.waits or "waits for its turn"
+    words = seen.place.evicted or seen.place.waits
+    if not words:
+        return Wait("Queued", f"queue {queue}: waits for its turn")
     return Wait("WaitsForQuota", f"queue {queue}: {words[:_LONGEST]}")
 
 
