@@ -112,7 +112,7 @@ def fit() -> Callable[..., tuple[torch.nn.Module, dict[str, float]]]:
         torch.manual_seed(0)
         network = build_model(model, task)
         wanted = optimizer or {"name": "adam", "args": {"lr": 0.003}}
-        tuner = build_optimizer(wanted["name"], wanted["args"], network.parameters())
+        tuner = build_optimizer(wanted["name"], wanted["args"], network.named_parameters())
         judge = build_loss(loss or task.card.losses[0], {}, task)
         examples = [task.decode(sample) for sample in train]
         steps = -(-len(examples) // batch)

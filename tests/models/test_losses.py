@@ -108,6 +108,22 @@ def test_mse_on_classes_is_the_brier_score(classes: Task) -> None:
     assert of(classes, "mse") == pytest.approx(mean_over_samples(each))
 
 
+def test_dice_is_the_overlap_that_is_missing(classes: Task) -> None:
+    def each(row: list[float], label: int) -> float:
+        p = softmax(row)
+        return 1 - 2 * p[label] / (sum(value**2 for value in p) + 1)
+
+    assert of(classes, "dice") == pytest.approx(mean_over_samples(each))
+
+
+def test_dice_of_a_picture_takes_all_its_places_together(classes: Task) -> None:
+    scores = torch.zeros(1, 2, 1, 2)
+    scores[0, 1] = torch.tensor([40.0, -40.0])
+    target = torch.tensor([[[1, 1]]])  # two places: one right, one wrong, both with certainty
+    loss = build_loss("dice", {}, classes)
+    assert float(loss(scores, target)) == pytest.approx(1 - 2 * 1 / (2 + 2))
+
+
 @pytest.mark.parametrize(
     ("name", "args", "formula"),
     [
@@ -130,7 +146,7 @@ def test_losses_of_values_follow_their_formula(
 def test_a_batch_in_two_parts_has_the_mean_of_the_whole(classes: Task) -> None:
     """What makes the mean over workers exact: losses are means over samples, weighted ones too."""
     for name in classes.card.losses:
-        args = {} if name == "mse" else {"class_weights": "balanced"}
+        args = {} if name in ("mse", "dice") else {"class_weights": "balanced"}
         loss = build_loss(name, args, classes)
         whole = classes.loss(SCORES, {"label": LABEL}, loss)
         parts = [(SCORES[:3], LABEL[:3]), (SCORES[3:], LABEL[3:])]

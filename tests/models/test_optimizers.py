@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from headrace.base.errors import SpecInvalid
+from headrace_models import catalog
 from headrace_models.layers import build_optimizer, build_schedule
 
 CURVATURE = (1.0, 10.0)  # f(w) = sum of c w² / 2, so the gradient is c w
@@ -75,7 +77,7 @@ RULES: dict[str, tuple[Rule, dict[str, Any]]] = {
 def taken(name: str, args: dict[str, Any]) -> list[list[float]]:
     """The weights after each step of the optimizer that we ship."""
     weight = torch.tensor(START, dtype=torch.float64, requires_grad=True)
-    optimizer = build_optimizer(name, args, [weight])
+    optimizer = build_optimizer(name, args, [("weight", weight)])
     places = []
     for _ in range(STEPS):
         optimizer.zero_grad()
@@ -121,12 +123,12 @@ def test_it_goes_down(name: str) -> None:
 
 def test_a_wrong_argument_is_refused_before_torch_sees_it() -> None:
     with pytest.raises(SpecInvalid):
-        build_optimizer("adam", {"learning_rate": 0.1}, [torch.zeros(1, requires_grad=True)])
+        build_optimizer("adam", {"learning_rate": 0.1}, [("weight", torch.zeros(1, requires_grad=True))])
 
 
 def test_a_resumed_schedule_goes_on_where_it_was() -> None:
     def make() -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
-        optimizer = build_optimizer("sgd", {"lr": 0.4}, [torch.zeros(1, requires_grad=True)])
+        optimizer = build_optimizer("sgd", {"lr": 0.4}, [("weight", torch.zeros(1, requires_grad=True))])
         args = {"warmup_epochs": 1}
         return optimizer, build_schedule("cosine", args, optimizer, total_steps=40, steps_per_epoch=10)
 
@@ -147,3 +149,83 @@ def test_a_resumed_schedule_goes_on_where_it_was() -> None:
     again.load_state_dict(optimizer.state_dict())
     resumed.load_state_dict(schedule.state_dict())
     assert first + rates(again, resumed, 23) == whole
+
+
+# parameters with settings of their own
+
+
+def network() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 3), nn.Linear(3, 1))
+
+
+def rates(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, tuple[float, float]]:
+    """(lr, weight decay) of each parameter."""
+    found = {
+        id(parameter): (group["lr"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    return {name: found[id(parameter)] for name, parameter in model.named_parameters()}
+
+
+@pytest.mark.parametrize("name", list(catalog.optimizers()))
+def test_every_optimizer_takes_groups_the_first_that_matches_counting(name: str) -> None:
+    groups = [{"match": "3.", "lr": 0.5}, {"match": "*.bias", "weight_decay": 0.25}, {"match": "1.", "lr": 0.125}]
+    model = network()
+    args = {"lr": 0.0625, "weight_decay": 0.03125, "groups": groups}
+    optimizer = build_optimizer(name, args, model.named_parameters())
+    assert optimizer.param_groups[0]["lr"] == 0.0625  # what is told as the learning rate
+    assert rates(optimizer, model) == {
+        "0.weight": (0.0625, 0.03125),
+        "0.bias": (0.0625, 0.25),
+        "1.weight": (0.125, 0.03125),
+        "1.bias": (0.0625, 0.25),
+        "2.weight": (0.0625, 0.03125),
+        "2.bias": (0.0625, 0.25),
+        "3.weight": (0.5, 0.03125),
+        "3.bias": (0.5, 0.03125),
+    }
+
+
+def test_layer_decay_lowers_the_rate_layer_by_layer_away_from_the_output() -> None:
+    model = network()
+    args = {"lr": 0.8, "layer_decay": 0.5, "groups": [{"match": "3.", "lr": 1.6}]}
+    optimizer = build_optimizer("sgd", args, model.named_parameters())
+    given = {name: rate for name, (rate, _) in rates(optimizer, model).items()}
+    assert given == pytest.approx(
+        {
+            "0.weight": 0.2,
+            "0.bias": 0.2,
+            "1.weight": 0.2,
+            "1.bias": 0.2,
+            "2.weight": 0.4,
+            "2.bias": 0.4,
+            "3.weight": 1.6,
+            "3.bias": 1.6,
+        }
+    )
+
+
+def test_a_schedule_moves_every_group_by_the_same_factor() -> None:
+    model = network()
+    args = {"lr": 0.1, "groups": [{"match": "3.", "lr": 1.0}]}
+    optimizer = build_optimizer("sgd", args, model.named_parameters())
+    schedule = build_schedule("linear", {}, optimizer, total_steps=4, steps_per_epoch=2)
+    optimizer.step()
+    schedule.step()
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.075, 0.75])
+
+
+@pytest.mark.parametrize(
+    ("groups", "hint"),
+    [
+        ([{"match": "3.wieght", "lr": 1}], "the nearest are 3.weight"),
+        ([{"match": "3.", "lr": 1}, {"match": "3.bias", "lr": 2}], "move it before the group that takes them"),
+    ],
+)
+def test_a_group_without_parameters_is_refused(groups: list[dict[str, Any]], hint: str) -> None:
+    with pytest.raises(SpecInvalid) as raised:
+        build_optimizer("sgd", {"groups": groups}, network().named_parameters())
+    (finding,) = raised.value.findings
+    assert finding.where == f"train.optimizer.args.groups.{len(groups) - 1}.match"
+    assert hint in finding.action

@@ -49,7 +49,7 @@ def test_an_mlp_foresees_how_diabetes_goes_on(tables: Any, learned: Learned, fit
 FAST = {"name": "adam", "args": {"lr": 0.02}}
 
 
-@pytest.mark.parametrize("loss", ["cross-entropy", "focal", "hinge", "mse"])
+@pytest.mark.parametrize("loss", ["cross-entropy", "focal", "hinge", "mse", "dice"])
 def test_every_loss_of_classes_trains(tables: Any, learned: Learned, fit: Fit, loss: str) -> None:
     train, test, schema = tables["iris"]
     task = learned("tabular-classification", train, schema)

@@ -73,9 +73,28 @@ def test_the_losses_and_models_that_a_task_names_exist() -> None:
         catalog.arguments(model, model.debug)
 
 
+TOOLBOX: dict[catalog.registry.Kind, set[str]] = {
+    "activation": {"sigmoid", "tanh", "relu", "leaky-relu", "elu", "gelu", "silu"},
+    "loss": {"cross-entropy", "mse", "l1", "l2", "focal", "dice", "smooth-l1", "hinge"},
+    "optimizer": {"sgd", "momentum", "adam", "adamw", "rmsprop", "adagrad", "adadelta"},
+    "schedule": {"constant", "step", "cosine", "one-cycle", "warm-up"},
+}
+
+
+@pytest.mark.parametrize("kind", TOOLBOX)
+def test_the_training_toolbox_is_whole_and_every_tool_names_its_paper(kind: catalog.registry.Kind) -> None:
+    cards = catalog.table(kind)
+    assert set(cards) >= TOOLBOX[kind]
+    assert {name for name, card in cards.items() if not card.source} <= {"identity", "constant"}
+
+
 @pytest.mark.parametrize(
     ("kind", "given", "meant"),
     [
+        ("model", "vgg-16", "vgg16"),
+        ("model", "GoogleNet", "googlenet"),
+        ("loss", "smoothl1", "smooth-l1"),
+        ("optimizer", "ada_delta", "adadelta"),
         ("model", "resnet-8", "resnet8"),
         ("model", "ResNet20", "resnet20"),
         ("optimizer", "Adam", "adam"),
@@ -123,6 +142,12 @@ def test_a_misspelt_activation_in_a_models_arguments_suggests_the_right_one() ->
     ("kind", "name", "args"),
     [
         ("optimizer", "sgd", {"lr": 0}),
+        ("optimizer", "adam", {"layer_decay": 0}),
+        ("optimizer", "adam", {"groups": [{"match": "head."}]}),
+        ("optimizer", "adam", {"groups": [{"match": "", "lr": 0.1}]}),
+        ("optimizer", "adam", {"groups": [{"match": "head.", "lr": 0.1, "momentum": 0.5}]}),
+        ("model", "vgg16", {"width": 0}),
+        ("model", "low-level-features", {"features": []}),
         ("optimizer", "sgd", {"momentum": 0.9}),
         ("optimizer", "momentum", {"momentum": 1.0}),
         ("optimizer", "adam", {"betas": [0.9, 1.0]}),

@@ -165,6 +165,11 @@ def test_frozen_parameters_are_those_that_a_pattern_matches() -> None:
     ]
 
 
+def test_the_beginning_of_a_name_freezes_what_begins_so() -> None:
+    names = ["layer1.0.weight", "layer1.0.bias", "layer10.weight", "head.weight"]
+    assert frozen_names(names, ["layer1."]) == {"layer1.0.weight", "layer1.0.bias"}
+
+
 def test_a_pattern_that_freezes_nothing_or_everything_is_a_finding() -> None:
     with pytest.raises(SpecInvalid) as raised:
         frozen_names(["backbone.weight", "head.weight"], ["backbon.*"])

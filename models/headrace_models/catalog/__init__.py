@@ -1,7 +1,7 @@
 """The catalog: what can be named in a spec, as cards that are read without torch."""
 
 from headrace_models.catalog.cards import Arguments, Card, ComponentCard, ModelCard, NoArguments, TaskCard
-from headrace_models.catalog.names import listed, nearest
+from headrace_models.catalog.names import listed, matches, nearest
 from headrace_models.catalog.registry import (
     PluginProblem,
     PluginWarning,
@@ -35,6 +35,7 @@ __all__ = [
     "get",
     "listed",
     "losses",
+    "matches",
     "models",
     "nearest",
     "optimizers",

@@ -87,6 +87,14 @@ LOSSES = (
         kind="loss",
     ),
     ComponentCard(
+        "dice",
+        "1 - the overlap of softmax probabilities and truth, of each sample's places and classes together",
+        f"{_MODULE}:Dice",
+        NoArguments,
+        "Milletari et al. 2016, section 3",
+        kind="loss",
+    ),
+    ComponentCard(
         "mse",
         "squared error; on classes the Brier score of the softmax",
         f"{_MODULE}:SquaredError",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import SequenceMatcher
+from fnmatch import fnmatchcase
 
 
 def _plain(name: str) -> str:
@@ -25,6 +26,13 @@ def nearest(name: str, names: Iterable[str], *, most: int = 3) -> list[str]:
         if ratio >= 0.6:
             scored.append((-ratio, candidate))
     return [candidate for _, candidate in sorted(scored)[:most]]
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether PATTERN means the parameter NAME: its beginning (`layer1.`), or a pattern with `*`, `?` or `[`."""
+    if any(sign in pattern for sign in "*?["):
+        return fnmatchcase(name, pattern)
+    return name.startswith(pattern)
 
 
 def listed(name: str, names: Iterable[str]) -> str:

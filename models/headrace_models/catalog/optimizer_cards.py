@@ -15,11 +15,40 @@ from headrace_models.catalog.cards import Arguments, ComponentCard
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
+class ParameterGroup(Arguments):
+    """Settings of the parameters whose names match; what is left out is as for all."""
+
+    match: str = Field(
+        min_length=1, max_length=256, description="Beginning of parameter names (`head.`), or a pattern (`*.bias`)."
+    )
+    lr: float | None = Field(None, gt=0, description="Their learning rate.")
+    weight_decay: float | None = Field(None, ge=0, description="Their weight decay.")
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.lr is None and self.weight_decay is None:
+            raise ValueError("give lr, weight_decay, or both")
+        return self
+
+
 class OptimizerArguments(Arguments):
     """What all optimizers take."""
 
     lr: float = Field(0.01, gt=0, description="Learning rate: the size of a step.")
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty: weight_decay * weight is added to the gradient.")
+    groups: tuple[ParameterGroup, ...] = Field(
+        (),
+        max_length=64,
+        description="Parameters with an lr or weight_decay of their own: a list of {match, lr, weight_decay}; of those "
+        "that match a name the first counts.",
+    )
+    layer_decay: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Factor on lr for each layer farther from the output (Howard & Ruder 2018, section 3.1: 1/2.6); "
+        "1: all alike.",
+    )
 
 
 class SgdArguments(OptimizerArguments):

@@ -101,7 +101,13 @@ SCHEDULES = (
     _card(
         "multi-step", "MultiStep", MultiStepArguments, "cut by gamma at each milestone", "He et al. 2015, section 4.2"
     ),
-    _card("exponential", "Exponential", ExponentialArguments, "gamma to the power of epochs", ""),
+    _card(
+        "exponential",
+        "Exponential",
+        ExponentialArguments,
+        "gamma to the power of epochs",
+        "Szegedy et al. 2015, section 8",
+    ),
     _card("linear", "Linear", FallArguments, "a straight line down to the final factor", "Devlin et al. 2018, A.2"),
     _card("cosine", "Cosine", FallArguments, "half a cosine down, no restarts", "Loshchilov & Hutter 2016, eq. 5"),
     _card(

@@ -17,7 +17,7 @@ CLASSIFICATION_METRICS: dict[str, Direction] = {
     "macro_recall": "max",
     "log_loss": "min",
 }
-CLASSIFICATION_LOSSES = ("cross-entropy", "focal", "hinge", "mse")
+CLASSIFICATION_LOSSES = ("cross-entropy", "focal", "hinge", "mse", "dice")
 
 
 class ImageClassificationArguments(Arguments):

@@ -41,10 +41,20 @@ def build_loss(name: str, args: Mapping[str, Any] | None, task: Task) -> Loss:
     return cast("Loss", target(**facts, **catalog.arguments(card, args or {}).model_dump()))
 
 
-def build_optimizer(name: str, args: Mapping[str, Any] | None, parameters: Iterable[Any]) -> torch.optim.Optimizer:
-    """The optimizer over PARAMETERS (or groups of them, as PyTorch takes them)."""
+def build_optimizer(
+    name: str, args: Mapping[str, Any] | None, parameters: Iterable[tuple[str, torch.Tensor]]
+) -> torch.optim.Optimizer:
+    """The optimizer over PARAMETERS, as `named_parameters` gives them: those that are trained.
+
+    Raises:
+        SpecInvalid: wrong arguments, or a group that no parameter belongs to.
+    """
+    from headrace_models.layers.groups import parameter_groups
+
     card = catalog.get("optimizer", name)
-    return cast("torch.optim.Optimizer", card.load()(parameters, **catalog.arguments(card, args or {}).model_dump()))
+    chosen = catalog.arguments(card, args or {}).model_dump()
+    groups = parameter_groups(list(parameters), chosen["lr"], chosen.pop("groups"), chosen.pop("layer_decay"))
+    return cast("torch.optim.Optimizer", card.load()(groups, **chosen))
 
 
 def build_schedule(

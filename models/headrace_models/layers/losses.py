@@ -127,6 +127,22 @@ class Hinge(_ClassLoss):
         return self._mean((lag * wrong).sum(1) / max(1, scores.shape[1] - 1), target)
 
 
+class Dice(Loss):
+    """1 - 2 sum(p q) / (sum(p²) + sum(q²)), q being 1 for the true class of a place and 0 for the others.
+
+    Scores `[batch, classes, ...]` and class indices `[batch, ...]`; sums go over all classes and places of a sample.
+    """
+
+    takes = "classes"
+
+    def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """See `Loss.forward`."""
+        p = outputs.float().softmax(dim=1)
+        q = torch.zeros_like(p).scatter(1, target[:, None], 1.0)
+        shared, total = (value.flatten(1).sum(dim=1) for value in (p * q, p.square() + q.square()))
+        return (1 - 2 * shared / total).mean()
+
+
 class _ValueLoss(Loss):
     def each(self, residual: Tensor) -> Tensor:
         """The loss of each value from prediction minus target."""

@@ -153,10 +153,14 @@ def _facts(card: Card) -> Iterator[str]:
 
 def _arguments(args: type[Arguments]) -> Iterator[str]:
     schema = args.model_json_schema()
+    parts = schema.get("$defs", {})
     needed = set(schema.get("required", ()))
     for name, node in schema.get("properties", {}).items():
         default = "required" if name in needed else f"default `{_yaml(node.get('default'))}`"
-        yield f"  - `{name}`: {_type(node, schema)}, {default}. {node.get('description', '')}".rstrip()
+        kind = _type(node, schema)
+        for part, inner in parts.items():
+            kind = kind.replace(f"{part}, see below", "{" + ", ".join(inner["properties"]) + "}")
+        yield f"  - `{name}`: {kind}, {default}. {node.get('description', '')}".rstrip()
 
 
 # the command line

@@ -118,7 +118,8 @@ class Model(Named):
         description="Where the first weights come from: a `.safetensors` file, a package or a registered version.",
     )
     freeze: tuple[Text, ...] = Field(
-        default=(), description="Beginnings of parameter names (`layer1.`) that training leaves as they are."
+        default=(),
+        description="Beginnings of parameter names (`layer1.`) or patterns (`*.bias`) that training leaves alone.",
     )
 
 

@@ -75,7 +75,7 @@ def make_trainer(
 ) -> Trainer:
     """The trainer of MODEL as the spec's train part says. Of a user's OWN_CODE nothing is taken for granted."""
     steps = -(-schedule.batches // int(train["accumulate_steps"]))
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     optimizer = build_optimizer(train["optimizer"]["name"], train["optimizer"]["args"], trained)
     scheduler = build_schedule(
         train["schedule"]["name"],

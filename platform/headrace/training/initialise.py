@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from fnmatch import fnmatchcase
 
 import fsspec
 import torch
 
 from headrace.base.errors import Finding, InvalidInput, SpecInvalid
+from headrace_models.catalog import matches
 
 Shape = tuple[int, ...]
 
@@ -100,13 +100,13 @@ def load_weights(model: torch.nn.Module, uri: str) -> Matching:
 
 
 def frozen_names(names: Iterable[str], patterns: Sequence[str]) -> set[str]:
-    """The parameters among NAMES that any of PATTERNS ("backbone.*") matches.
+    """The parameters among NAMES that any of PATTERNS matches: a beginning ("layer1.") or a pattern ("*.bias").
 
     Raises:
         SpecInvalid: a pattern matches none, or nothing would be left to train.
     """
     known = list(names)
-    found = {pattern: {name for name in known if fnmatchcase(name, pattern)} for pattern in patterns}
+    found = {pattern: {name for name in known if matches(name, pattern)} for pattern in patterns}
     findings = [
         Finding(
             "model.freeze",
