@@ -61,11 +61,12 @@ class Storm:
                     frozen.pop(replica, None)
                     self.alive[index] = self._start()
             steady = [replica for replica in self.alive if replica not in frozen and replica.running]
-            if len(steady) > 1 and chance.random() < 0.04:
-                victim = chance.choice(steady)
+            if len(steady) > 1 and chance.random() < 0.03:
+                leading = [replica for replica in steady if replica.said("holding the lease")]
+                victim = chance.choice(leading if leading and chance.random() < 0.8 else steady)
                 if chance.random() < 0.8:
                     victim.freeze()
-                    frozen[victim] = now + chance.choice([0.5, 1.8, 2.2, 4.0, 6.0])
+                    frozen[victim] = now + chance.choice([0.5, 1.8, 2.2, 4.5, 4.5, 6.0])
                     self.stops += 1
                 else:
                     victim.kill()

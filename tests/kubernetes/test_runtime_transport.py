@@ -165,12 +165,11 @@ def test_a_watch_whose_connection_breaks_is_unreachable() -> None:
     serve(handler, work)
 
 
-def test_the_guard_is_asked_before_every_write_when_the_connection_is_there_and_never_before_a_read() -> None:
+def test_a_guard_forbids_writes_and_never_reads_whatever_connections_there_are() -> None:
     asked: list[str] = []
     leading = True
 
     def guard() -> None:
-        asked.append("guard")
         if not leading:
             raise NotLeading("no longer")
 
@@ -190,9 +189,35 @@ def test_the_guard_is_asked_before_every_write_when_the_connection_is_there_and_
             with pytest.raises(NotLeading):
                 await write(KIND, MANIFEST)
         await Client(transport).create(KIND, MANIFEST)  # one without a guard: the lease itself
+        await client.close()
 
     serve(handler, work)
-    assert asked == ["guard", "POST", "guard", "PATCH", "GET", "GET", "guard", "guard", "guard", "POST"]
+    assert asked == ["POST", "PATCH", "GET", "GET", "POST"]
+
+
+@pytest.mark.parametrize("before", [1, 2])
+def test_a_process_that_loses_the_lease_after_it_was_asked_still_hands_no_byte_to_the_kernel(before: int) -> None:
+    asked: list[str] = []
+    answers = iter([True] * before)
+
+    def guard() -> None:  # asked when the request begins, and again by the socket
+        if not next(answers, False):
+            raise NotLeading("no longer")
+
+    async def handler(request: web.Request) -> web.Response:
+        asked.append(request.method)
+        return web.json_response({"metadata": {"name": "m"}})
+
+    async def work(transport: Transport) -> None:
+        client = Client(transport).guarded(guard)
+        if before == 2:
+            await client.create(KIND, MANIFEST)
+        with pytest.raises(Unreachable if before == 1 else NotLeading, match="no longer"):
+            await client.create(KIND, MANIFEST)
+        await client.close()
+
+    serve(handler, work)
+    assert asked == ["POST"] * (before - 1)
 
 
 def test_a_guard_that_falls_while_the_server_asks_for_patience_stops_the_next_try() -> None:
@@ -207,8 +232,10 @@ def test_a_guard_that_falls_while_the_server_asks_for_patience_stops_the_next_tr
         return web.json_response({}, status=429, headers={"Retry-After": "0"})
 
     async def work(transport: Transport) -> None:
+        client = Client(transport).guarded(guard)
         with pytest.raises(NotLeading):
-            await Client(transport).guarded(guard).create(KIND, MANIFEST)
+            await client.create(KIND, MANIFEST)
+        await client.close()
 
     serve(handler, work)
     assert tries == ["POST"]

@@ -41,6 +41,9 @@ class ApiClient:
     def guarded(self, guard: Callable[[], None]) -> ApiClient:
         return ApiClient(self._api, self._replica, guard)
 
+    async def close(self) -> None:
+        pass
+
     async def _write(self) -> None:
         await asyncio.sleep(0.01)
         if self._guard:

@@ -54,24 +54,25 @@ class Page:
 
 
 class Client:
-    """The API server. Writes are guarded by GUARD, if there is one."""
+    """The API server. Writes may have a transport of their own."""
 
-    def __init__(self, transport: Transport, guard: Guard | None = None) -> None:
+    def __init__(self, transport: Transport, writes: Transport | None = None) -> None:
         self._transport = transport
-        self._guard = guard
+        self._writes = writes or transport
 
     def guarded(self, guard: Guard) -> Client:
-        """This client with another guard before its writes."""
-        return Client(self._transport, guard)
+        """This client with a guard before its writes."""
+        return Client(self._transport, self._transport.guarded(guard))
 
     async def close(self) -> None:
         """Close all connections."""
         await self._transport.close()
+        await self._writes.close()
 
     async def request(self, method: str, path: str, **options: Any) -> Any:
-        """The JSON answer to any request; OPTIONS are those of `Transport.send`. Anything but GET is guarded."""
-        guard = None if method == "GET" else self._guard
-        raw = await self._transport.send(method, path, guard=guard, **options)
+        """The JSON answer to any request; OPTIONS are those of `Transport.send`. Anything but GET is a write."""
+        transport = self._transport if method == "GET" else self._writes
+        raw = await transport.send(method, path, **options)
         with _garbled_is_unreachable(raw):
             return json.loads(raw)
 

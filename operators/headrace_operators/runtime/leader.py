@@ -1,10 +1,10 @@
 """One of several replicas acts: a Lease says which, and a clock that no stop can stop says whether it still does.
 
 The leader renews the Lease every two seconds. The others take it when they have seen no renewal for `lease_seconds`.
-The leader may write for `renew_seconds` after the start of its last successful renewal: `check` is called before the
-bytes of every write are sent. Since renew_seconds is shorter than lease_seconds, and unacknowledged bytes are dropped
-in between (transport.py), there is never a moment in which two may write, also when the leader was stopped (SIGSTOP),
-swapped out, or cut off. A leader that could not renew in time ends its process.
+The leader may write for `renew_seconds` after the start of its last successful renewal: `check` is asked before any
+bytes of a write are handed to the kernel. Since renew_seconds is shorter than lease_seconds, and unacknowledged bytes
+are dropped in between (transport.py), there is never a moment in which two may write, also when the leader was stopped
+(SIGSTOP), swapped out, or cut off. A leader that could not renew in time ends its process.
 """
 
 from __future__ import annotations

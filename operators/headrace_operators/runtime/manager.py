@@ -48,9 +48,9 @@ class Manager:
         self._options = options
         self._log = Log()
         self._elector = Elector(client, options.lease) if options.lease else None
-        acting = client.guarded(self._elector.check) if self._elector else client
+        self._client = client.guarded(self._elector.check) if self._elector else client
         self.controllers = [
-            Controller(reconciler, acting, namespace=options.namespace, workers=options.workers)
+            Controller(reconciler, self._client, namespace=options.namespace, workers=options.workers)
             for reconciler in reconcilers
         ]
         self.server = Server(self._pages())
@@ -65,6 +65,7 @@ class Manager:
             await self.server.start()
             await self._run_all(stop)
         finally:
+            await self._client.close()
             await self.server.close()
 
     async def _run_all(self, stop: asyncio.Event) -> None:

@@ -1,7 +1,7 @@
 """HTTP to the API server: pooled connections, deadlines, patience where it asks for it, typed errors, metrics.
 
-A write of a leader carries a guard. It is called as the last thing before the request's bytes are sent, when the
-connection is already there: a process that was stopped while it waited for one writes nothing.
+A leader's writes have a transport of their own, whose sockets ask a guard before they hand any bytes to the kernel: a
+process that was stopped wherever it was, and goes on when another leads, sends nothing more.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import random
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from types import SimpleNamespace
+from functools import partial
 from typing import Any
 
 import aiohttp
 
 from headrace_operators.runtime import metrics
 from headrace_operators.runtime.connection import Connection
-from headrace_operators.runtime.errors import ApiError, Busy, Unreachable, api_error
+from headrace_operators.runtime.errors import ApiError, Busy, NotLeading, Unreachable, api_error
 
 Guard = Callable[[], None]
 
@@ -35,12 +35,17 @@ _UNACKNOWLEDGED_SECONDS = 4.0
 
 
 class Transport:
-    """Requests to one API server. It is to be closed."""
+    """Requests to one API server, which GUARD may forbid. It is to be closed."""
 
-    def __init__(self, connection: Connection, user_agent: str) -> None:
+    def __init__(self, connection: Connection, user_agent: str, guard: Guard | None = None) -> None:
         self._connection = connection
         self._user_agent = user_agent
+        self._guard = guard
         self._session: aiohttp.ClientSession | None = None
+
+    def guarded(self, guard: Guard) -> Transport:
+        """Another one to the same API server, which sends nothing that GUARD forbids."""
+        return Transport(self._connection, self._user_agent, guard)
 
     async def send(
         self,
@@ -51,18 +56,19 @@ class Transport:
         body: object = None,
         content_type: str = "application/json",
         timeout_seconds: float = _TIMEOUT_SECONDS,
-        guard: Guard | None = None,
     ) -> bytes:
         """The body of a successful answer.
 
         Raises:
             ApiError: any other answer, or none.
-            NotLeading: GUARD raised it.
+            NotLeading: the guard raised it.
         """
         data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         for attempt in range(_PATIENCE + 1):
+            if self._guard is not None:
+                self._guard()
             try:
-                return await self._once(method, path, query, data, content_type, timeout_seconds, guard)
+                return await self._once(method, path, query, data, content_type, timeout_seconds)
             except Busy as error:
                 if attempt == _PATIENCE:
                     raise
@@ -77,7 +83,6 @@ class Transport:
         data: bytes | None,
         content_type: str,
         timeout_seconds: float,
-        guard: Guard | None,
     ) -> bytes:
         timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=_CONNECT_SECONDS)
         started = time.perf_counter()
@@ -89,7 +94,6 @@ class Transport:
                 data=data,
                 headers=await self._headers(content_type if data is not None else None),
                 timeout=timeout,
-                trace_request_ctx=guard,
             ) as response:
                 raw = await response.read()
         metrics.REQUESTS.labels(str(response.status), method).inc()
@@ -131,25 +135,39 @@ class Transport:
                 limit=0,  # the workers are bounded; a lease must never queue behind them
                 ssl=self._connection.tls or False,
                 keepalive_timeout=60,
-                socket_factory=_socket,
+                socket_factory=partial(_socket, self._guard),
             )
-            trace = aiohttp.TraceConfig()
-            trace.on_connection_reuseconn.append(_call_guard)
-            trace.on_connection_create_end.append(_call_guard)
             # Answers come as they are: to compress a list costs the API server more than a cluster's network gives.
             headers = {"User-Agent": self._user_agent, "Accept-Encoding": "identity"}
-            self._session = aiohttp.ClientSession(connector=connector, trace_configs=[trace], headers=headers)
+            self._session = aiohttp.ClientSession(connector=connector, headers=headers)
         return self._session
 
 
-async def _call_guard(_session: aiohttp.ClientSession, context: SimpleNamespace, _parameters: object) -> None:
-    if context.trace_request_ctx is not None:
-        context.trace_request_ctx()
+class _GuardedSocket(socket.socket):
+    """Asks its guard before every bytes that it hands to the kernel."""
+
+    guard: Guard | None = None
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        self._ask()
+        return super().send(data, flags)
+
+    def sendmsg(self, buffers: Any, *rest: Any) -> int:
+        self._ask()
+        return super().sendmsg(buffers, *rest)
+
+    def _ask(self) -> None:
+        try:
+            if self.guard is not None:
+                self.guard()
+        except NotLeading as error:
+            raise ConnectionAbortedError(f"not sent: {error}") from error
 
 
-def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
+def _socket(guard: Guard | None, address: aiohttp.AddrInfoType) -> socket.socket:
     """A socket that notices within seconds that the other side is gone."""
-    made = socket.socket(*address[:3])
+    made = _GuardedSocket(*address[:3])
+    made.guard = guard
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
         if hasattr(socket, option):
