@@ -60,7 +60,7 @@ def prepare(group: Group) -> tuple[Task, Examples]:
 def our_epoch(model: nn.Module, task: Task, examples: Examples, group: Group) -> Callable[[int], int]:
     """An epoch of ours: trains, and gives the number of this process's samples."""
     schedule = share_out(GLOBAL_BATCH, group.gather(len(examples)))
-    optimizer = build_optimizer("adam", {"lr": 1e-3}, model.parameters())
+    optimizer = build_optimizer("adam", {"lr": 1e-3}, model.named_parameters())
     scheduler = build_schedule("constant", {}, optimizer, total_steps=1, steps_per_epoch=1)
     objective = Objective(task, (LossTerm(build_loss("cross-entropy", {}, task), 1.0),), group.device, torch.float32)
     trainer = Trainer(model, objective, optimizer, scheduler, group)

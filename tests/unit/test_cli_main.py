@@ -16,6 +16,8 @@ from headrace.cli.confirm import confirm
 from headrace.cli.failure import as_headrace_error
 from headrace.cli.main import execute
 from headrace.cli.output import RUN_RECORD, Output, seconds, size, table
+from headrace.spec import load_spec
+from headrace_models.catalog import listed, models
 
 GOOD = '{name: x, task: image-classification, data: {source: "builtin:digits"}, model: resnet8}'
 
@@ -80,7 +82,7 @@ def test_the_same_for_people_goes_to_stderr(shell: Shell, tmp_path: Path) -> Non
         *shell.err.splitlines()[2:3],
         "      write `epochs`",
         '  model: no model "resnt8"',
-        "      allowed: resnet8, resnet18, resnet20, mlp",
+        f"      allowed: {listed('resnt8', models())}",
         "      write `resnet8`",
         "  do: mend them and run again",
     ]
@@ -229,8 +231,31 @@ def test_reports_for_people_go_to_stdout(shell: Shell) -> None:
     assert shell.out.startswith("headrace ")
 
 
+def test_the_list_of_models_shows_size_source_and_what_to_expect(shell: Shell) -> None:
+    assert shell("models") == 0
+    lines = {line.split()[0]: line for line in shell.out.splitlines() if line.strip()}
+    assert "138,357,544" in lines["vgg16"]
+    assert "Simonyan & Zisserman 2014" in lines["vgg16"]
+    assert "digits: accuracy" in lines["resnet8"]
+    assert max(map(len, shell.out.splitlines())) <= 180
+    assert shell("models", "--json") == 0
+    (record,) = [record for record in shell.json()["models"] if record["name"] == "googlenet"]
+    assert record["parameters"] == 13_004_888
+    assert record["tasks"] == ["image-classification"]
+
+
+def test_a_model_shows_arguments_shapes_and_a_small_size_that_is_valid(shell: Shell, tmp_path: Path) -> None:
+    assert shell("models", "vgg16") == 0
+    for words in ("138,357,544", "[batch, channels, height, width]", "batch_norm: boolean = false", "width: 0.125"):
+        assert words in shell.out
+    small = next(line for line in shell.out.splitlines() if line.startswith("  model: {name: vgg16, width"))
+    (tmp_path / "pictures").mkdir()
+    text = "name: small\ntask: image-classification\ndata: {source: ./pictures}\n" + small.strip() + "\n"
+    (tmp_path / "spec.yaml").write_text(text)
+    assert load_spec(tmp_path / "spec.yaml").model.args["width"] == 0.125
+
+
 def test_a_model_shows_a_spec_that_is_valid(shell: Shell, tmp_path: Path) -> None:
-    from headrace.spec import load_spec
     from headrace_models import catalog
 
     (tmp_path / "pictures").mkdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,16 +29,38 @@ TABLE = "{source: ./table.csv, format: csv, label: LABEL}"
 def models_record() -> list[dict[str, Any]]:
     """Every model, shortly."""
     return [
-        {"name": card.name, "tasks": list(card.tasks), "summary": card.summary, "source": card.source}
+        {
+            "name": card.name,
+            "tasks": list(card.tasks),
+            "parameters": card.parameters,
+            "summary": card.summary,
+            "source": card.source,
+            "expect": card.metric or None,
+        }
         for card in catalog.models().values()
     ]
 
 
 def render_models(records: Sequence[Mapping[str, Any]]) -> str:
-    """The list of models."""
-    rows = [(record["name"], ", ".join(record["tasks"]), record["summary"]) for record in records]
+    """The list of models: the size is the published one, the metric what its small size reaches."""
+    rows = [
+        (
+            record["name"],
+            ", ".join(record["tasks"]),
+            None if record["parameters"] is None else f"{record['parameters']:,}",
+            _first(record["source"], ",;"),
+            _first(record["expect"] or "", ";"),
+        )
+        for record in records
+    ]
+    header = ("model", "tasks", "parameters", "source", "reaches")
     own = 'your own: model: {name: "my_model:Net", code: ./src}'
-    return "\n".join([table(("model", "tasks", "what it is"), rows), "", own, "more: headrace models NAME"])
+    return "\n".join([table(header, rows), "", own, "more: headrace models NAME"])
+
+
+def _first(text: str, ends: str) -> str | None:
+    """TEXT up to the first of the signs ENDS."""
+    return re.split(f"[{ends}]", text)[0] or None
 
 
 def model_record(name: str) -> dict[str, Any]:
@@ -54,6 +77,7 @@ def model_record(name: str) -> dict[str, Any]:
         "tasks": list(card.tasks),
         "shapes": {task: {"inputs": INPUTS[task], "outputs": OUTPUTS[task]} for task in card.tasks if task in INPUTS},
         "arguments": _arguments(card),
+        "small": dict(card.debug),
         "spec": _spec(card),
     }
 
@@ -110,4 +134,19 @@ def render_model(record: Mapping[str, Any]) -> str:
     for argument in record["arguments"]:
         told.append(f"  {argument['name']}: {argument['type']} = {json.dumps(argument['default'])}")
         told.append(f"      {argument['description']}")
+    if record["small"]:
+        told += [
+            "",
+            "a small size, for a first try on a CPU",
+            f"  model: {_flow({'name': record['name'], **record['small']})}",
+        ]
     return "\n".join([*told, "", "spec", *(f"  {line}" for line in record["spec"].splitlines())])
+
+
+def _flow(values: Mapping[str, Any]) -> str:
+    """VALUES as a YAML mapping on one line."""
+    return (
+        "{"
+        + ", ".join(f"{key}: {value if key == 'name' else json.dumps(value)}" for key, value in values.items())
+        + "}"
+    )
