@@ -94,11 +94,15 @@ def test_a_list_comes_in_pages_and_a_watch_goes_on_where_it_ended(run: Run, name
 
 def test_a_watch_sends_bookmarks_which_have_a_version_and_nothing_else(run: Run, namespace: str) -> None:
     async def work(client: Client) -> None:
+        async def make_one() -> Any:
+            await asyncio.sleep(0.5)
+            return await client.create(BUDGET, budget(namespace))
+
         page = await anext(client.pages(BUDGET, namespace))
-        made = await client.create(BUDGET, budget(namespace))
-        events = [event async for event in client.watch(BUDGET, namespace, page.metadata()["resourceVersion"], 4)]
+        making = asyncio.create_task(make_one())  # while the watch goes on: else there is nothing new to mark
+        events = [event async for event in client.watch(BUDGET, namespace, page.metadata()["resourceVersion"], 6)]
         assert [type_ for type_, _ in events][:2] == ["ADDED", "BOOKMARK"]
-        bookmark = events[1][1]["metadata"]
+        bookmark, made = events[1][1]["metadata"], await making
         assert int(bookmark["resourceVersion"]) >= int(made["metadata"]["resourceVersion"])
         assert "name" not in bookmark
 
