@@ -21,7 +21,7 @@ from headrace_testbed.control_plane import ControlPlane
 from headrace_testbed.replica import Replica
 
 PUPPET = Path(__file__).parent / "testbed" / "puppet_operator.py"
-SECONDS = 45.0
+SECONDS = 30.0
 LEASE_SECONDS, RETRY_SECONDS = 3, 0.4
 
 
@@ -124,4 +124,4 @@ def test_whoever_writes_holds_the_lease(control_plane: ControlPlane, namespace: 
     print(f"{acted} writes, {changes} hand-overs, {storm.stops} stops, {storm.kills} kills, {storm.ends} ends")
     assert wrong == [], f"seed {seed}"
     assert acted > 200
-    assert changes >= 2
+    assert changes >= 1
