@@ -14,7 +14,11 @@ from headrace_models import catalog
 
 SCHEMA = json_schema()
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("**/*.yaml"))
+EXAMPLES = [  # of run specs; those of Kubernetes' objects are held to their definitions (test_crds_stored.py)
+    path
+    for path in sorted((Path(__file__).parents[2] / "examples").glob("**/*.yaml"))
+    if path.parent.name != "kubernetes"
+]
 
 SHORT: dict[str, Any] = {
     "name": "x",
