@@ -1,4 +1,9 @@
-"""Features made by hand, against small cases worked out by hand, and the classifiers on them."""
+"""Features made by hand, against small cases worked out by hand, and the classifiers on them.
+
+Held once to scikit-image 0.26.0, which is no dependency, on eight pictures of 32x32: `local_binary_pattern` (8, 1,
+"uniform") is equal at every pixel inside the border, `graycomatrix` and `graycoprops` to 1e-6; its `hog` (no sharing of
+votes) has a cosine of .94 to .97 with ours.
+"""
 
 from __future__ import annotations
 

@@ -138,15 +138,11 @@ def render_model(record: Mapping[str, Any]) -> str:
         told += [
             "",
             "a small size, for a first try on a CPU",
-            f"  model: {_flow({'name': record['name'], **record['small']})}",
+            f"  model: {_flow(record['name'], record['small'])}",
         ]
     return "\n".join([*told, "", "spec", *(f"  {line}" for line in record["spec"].splitlines())])
 
 
-def _flow(values: Mapping[str, Any]) -> str:
-    """VALUES as a YAML mapping on one line."""
-    return (
-        "{"
-        + ", ".join(f"{key}: {value if key == 'name' else json.dumps(value)}" for key, value in values.items())
-        + "}"
-    )
+def _flow(name: str, args: Mapping[str, Any]) -> str:
+    """A model with its arguments as a YAML mapping on one line."""
+    return "{" + ", ".join([f"name: {name}", *(f"{key}: {json.dumps(value)}" for key, value in args.items())]) + "}"
