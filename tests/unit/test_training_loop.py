@@ -16,7 +16,7 @@ from headrace.training.group import Group
 from headrace.training.loop import LossTerm, Objective, Trainer, judge
 from headrace.training.progress import Teller
 from headrace.training.state import MovingAverage, weights_of
-from headrace_models.tasks.base import Batch, Metrics, Task
+from headrace_models.tasks.base import Batch, Metrics, Task, WithAuxiliary
 
 ALONE = Group(0, 1, torch.device("cpu"))
 
@@ -165,3 +165,26 @@ def test_judging_counts_every_sample_once_and_weighs_the_loss_by_samples() -> No
     with torch.inference_mode():
         assert loss == pytest.approx(one.objective(one.model, everything)[0].item(), rel=1e-6)
     assert judge(one.model, one.objective, one.objective.task, [], ALONE)[1:] == (None, 0)
+
+
+class TwoHeads(nn.Module):
+    """A line with a second line that helps in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.main, self.side = nn.Linear(3, 1), nn.Linear(3, 1)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return WithAuxiliary(self.main(x), ((0.25, self.side(x)),)) if self.training else self.main(x)
+
+
+def test_auxiliary_outputs_count_by_their_weight_in_training_and_are_not_there_in_judging() -> None:
+    torch.manual_seed(0)
+    model, (batch,) = TwoHeads(), batches(1)
+    objective = Objective(Line.__new__(Line), (LossTerm(nn.MSELoss(), 2.0),), ALONE.device, torch.float32)
+    loss, outputs = objective(model.train(), batch)
+    main, side = (nn.functional.mse_loss(head(batch["x"]), batch["y"]) for head in (model.main, model.side))
+    assert float(loss) == pytest.approx(float(2 * (main + 0.25 * side)))
+    assert torch.equal(outputs, model.main(batch["x"]))
+    _, mean, _ = judge(model, objective, objective.task, [batch], ALONE)
+    assert mean == pytest.approx(float(2 * main))

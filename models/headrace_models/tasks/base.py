@@ -7,7 +7,7 @@ Life of a task:
     training    task = Task(args, schema)          on each worker
                 part = task.summarise(samples)     over the worker's own shard of the training split
                 task.learn([part, ...])            the same parts in the same order on every worker: same preprocessing
-                task.decode → task.augment → task.collate → model → task.loss / task.new_metrics
+                task.decode → task.augment → task.collate → model → task.total_loss / task.new_metrics
     packaging   task.to_record()                   JSON, stored in the package's headrace.json
     serving     task = Task.from_record(record)    task.preprocess → model → task.postprocess
 
