@@ -13,9 +13,10 @@ import pytest
 
 from headrace_testbed.control_plane import ControlPlane
 from headrace_testbed.operators import KubeRayOperator
-from kuberay_double import KubeRayDouble
+from headrace_testbed.waiting import eventually
+from kuberay_double import JobsDouble, KubeRayDouble
 from kuberay_double.install import collect_new_kinds
-from kuberay_double.scenarios import SCENARIOS, WITHOUT_PODS, as_played
+from kuberay_double.scenarios import SCENARIOS, WITHOUT_PODS, as_played, ray_job
 from kuberay_double.world import Player, Scenario
 
 _SECONDS = 90  # most take two; real KubeRay polls every three, and the machine may be shared
@@ -68,3 +69,18 @@ def test_the_double(scenario: Scenario, with_the_double: Plays):
 @pytest.mark.parametrize("scenario", [pytest.param(each, id=each.name) for each in WITHOUT_PODS])
 def test_the_real_kuberay(scenario: Scenario, with_the_real_one: Plays):
     with_the_real_one[scenario.name].result()
+
+
+def test_the_double_for_many_jobs_ends_them_and_makes_no_other_object(played_plane: ControlPlane):
+    namespace = _namespace(played_plane, "many-jobs")
+    jobs, clusters = (f"/apis/ray.io/v1/namespaces/{namespace}/{plural}" for plural in ("rayjobs", "rayclusters"))
+    with JobsDouble(played_plane.kubeconfig, namespace=namespace):
+        for number in range(40):
+            played_plane.api.post(jobs, ray_job() | {"metadata": {"name": f"job-{number}"}})
+            assert played_plane.api.list(clusters) == []
+
+        def ended() -> bool:
+            states = [each.get("status", {}).get("jobDeploymentStatus") for each in played_plane.api.list(jobs)]
+            return states == ["Complete"] * 40
+
+        assert eventually(ended, 60)
