@@ -19,7 +19,7 @@ session: aiohttp.ClientSession
 
 
 @kopf.on.startup()
-async def connect(settings: kopf.OperatorSettings, **_: object) -> None:
+async def connect(**_: object) -> None:
     """One pool of connections for the RayJobs; kopf has its own for everything else."""
     global session
     config = yaml.safe_load(Path(os.environ["KUBECONFIG"]).read_text())
@@ -33,11 +33,10 @@ async def connect(settings: kopf.OperatorSettings, **_: object) -> None:
     session = aiohttp.ClientSession(
         cluster["server"], connector=aiohttp.TCPConnector(ssl=tls, limit=32), headers=headers
     )
-    settings.posting.level = 20  # an Event for what was done, as ours writes one
 
 
 @kopf.on.create("headrace.dev", "v1alpha1", "trainingruns")
-async def begin(name: str, namespace: str, uid: str, generation: int = 1, patch: kopf.Patch = None, **_: object) -> str:
+async def begin(body: kopf.Body, name: str, namespace: str, uid: str, patch: kopf.Patch, **_: object) -> str:
     """Make the RayJob of the first attempt, and say so."""
     text = TEMPLATE.replace("RUN-NAMESPACE", namespace).replace("RUN-NAME", name).replace("RUN-UID", uid)
     manifest = json.loads(text)
@@ -49,5 +48,6 @@ async def begin(name: str, namespace: str, uid: str, generation: int = 1, patch:
     patch.status["phase"] = "Waiting"
     patch.status["rayJobName"] = manifest["metadata"]["name"]
     patch.status["rayJobUID"] = made.get("metadata", {}).get("uid", "")
-    patch.status["observedGeneration"] = generation
+    patch.status["observedGeneration"] = body["metadata"]["generation"]
+    kopf.info(body, reason="AttemptCreated", message=f"attempt 1 is RayJob {manifest['metadata']['name']}")
     return manifest["metadata"]["name"]
