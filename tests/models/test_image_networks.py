@@ -178,7 +178,7 @@ def test_auxiliary_losses_count_by_their_weight_and_only_in_training(pictures: T
     given.backward()
     assert all(p.grad is not None for p in network.parameters())
     given, told = objective(network.eval(), batch)
-    assert float(given) == pytest.approx(float(pictures.loss(told, batch, loss)))
+    assert given.item() == pytest.approx(pictures.loss(told, batch, loss).item())
 
 
 # small sizes on digits, as examples/zoo says

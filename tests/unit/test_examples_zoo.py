@@ -19,6 +19,8 @@ def test_a_zoo_spec_loads_and_is_named_like_its_file(path: Path) -> None:
     assert spec.name == path.stem
     assert spec.model.name in catalog.models()
     assert spec.gate
+    small = dict(catalog.models()[spec.model.name].debug)
+    assert not small or spec.model.args == small  # what the card calls the small size is what is measured
 
 
 def test_every_network_for_pictures_has_a_spec() -> None:
