@@ -296,6 +296,20 @@ def test_a_plan_that_waits_for_a_retry_says_when() -> None:
     assert made.again_after_seconds == 60
 
 
+def test_a_failure_waits_its_whole_time_also_when_something_else_was_wrong_before() -> None:
+    cluster = loading()
+    cluster.edit(model={"name": "digits"})  # neither a version nor an alias
+    cluster.step()
+    assert cluster.said("Progressing") == ("False", "NotAccepted")
+    cluster.edit(model={"name": "digits", "alias": "champion"})
+    failed = FrontAnswers((cluster.status("7", config_id="old", error=LOAD_ERROR),), 1)
+    made = cluster.step(3600, answers=failed)
+    assert cluster.said("Progressing") == ("False", "LoadFailed")
+    assert made.again_after_seconds == 60
+    assert not [action for action in cluster.step(30).actions if isinstance(action, Apply)]
+    assert [action for action in cluster.step(31).actions if isinstance(action, Apply)]
+
+
 def test_a_retry_that_loads_is_a_success() -> None:
     cluster = loading()
     cluster.step(answers=FrontAnswers((cluster.status("7", config_id="old", error=LOAD_ERROR),), 1))

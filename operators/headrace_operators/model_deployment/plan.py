@@ -1,7 +1,7 @@
 """The plan for one ModelDeployment: what its RayService must be, and what is told of it. Pure.
 
 Nothing is written that stands there already, so a quiet deployment costs no write. What a plan must remember is in the
-cluster: the registry's answer and the try in the RayService, the time of a failure in the condition.
+cluster: the registry's answer and the try in the RayService, the time of a failure in the status.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def plan(observed: Observed, now: datetime) -> Plan:
     version = stable.version if stable is not None else observed.status.get("wantedVersion")
     judged["Available"] = progress.available(observed, version, _least(observed, spec))
     status = status_of(observed, spec, wish, judged, now)
-    again = retry_at(find(status["conditions"], "Progressing"), wish)
+    again = retry_at(status, wish)
     return Plan(
         actions=(*_actions(observed, wish), *changes(observed, None if wish is None else wish.config, status)),
         status=status,

@@ -46,7 +46,18 @@ def status_of(
         record["replicas"] = _replicas(spec, observed.answers)
     if observed.answers is not None:
         record |= _answering(observed.answers, config_id)
+    record["failedTime"] = _failed_time(observed, judged["Progressing"], config_id, now)
     return ModelDeploymentStatus.model_validate(record).to_record()
+
+
+def _failed_time(observed: Observed, progressing: Judgement, config_id: str | None, now: datetime) -> str | None:
+    """Since when CONFIG_ID is known to have failed. The condition's own time is no measure of it: that stays where one
+    False follows another."""
+    if progressing.reason not in progress.FAILURES:
+        return None
+    before = observed.kept("Progressing")
+    known = before is not None and before.reason in progress.FAILURES and observed.status.get("configID") == config_id
+    return (observed.status.get("failedTime") if known else None) or rfc3339(now)
 
 
 def _wanted(observed: Observed, wish: Wish, now: datetime) -> dict[str, Any]:

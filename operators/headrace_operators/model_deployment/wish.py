@@ -15,7 +15,6 @@ from headrace.api.model_deployment import ModelDeploymentSpec
 from headrace.serving.contract import FrontConfig, StableVersion
 from headrace_operators.model_deployment import rayservice
 from headrace_operators.model_deployment.observed import Observed
-from headrace_operators.model_deployment.progress import FAILURES
 from headrace_operators.model_deployment.resolve import reference
 from headrace_operators.runtime.conditions import parse_time
 
@@ -41,17 +40,17 @@ def wish_of(observed: Observed, spec: ModelDeploymentSpec, stable: StableVersion
         return first
     same = first if live.attempt == 1 else _made(observed, spec, stable, live.attempt)
     told_of_it = observed.status.get("configID") == live.config.config_id
-    due = retry_at(observed.before("Progressing"), same) if told_of_it else None
+    due = retry_at(observed.status, same) if told_of_it else None
     return same if due is None or due > now else _made(observed, spec, stable, live.attempt + 1)
 
 
-def retry_at(progressing: Mapping[str, Any] | None, wish: Wish | None) -> datetime | None:
-    """When WISH is to be tried again, if the condition PROGRESSING tells that it failed."""
-    if wish is None or progressing is None or progressing["reason"] not in FAILURES:
+def retry_at(status: Mapping[str, Any], wish: Wish | None) -> datetime | None:
+    """When WISH is to be tried again, if STATUS tells that it failed."""
+    if wish is None or not status.get("failedTime"):
         return None
     doublings = min(rayservice.attempt_of(wish.config.config_id) - 1, 10)
     wait = min(LONGEST_RETRY_SECONDS, RETRY_SECONDS * 2**doublings)
-    return parse_time(progressing["lastTransitionTime"]) + timedelta(seconds=wait)
+    return parse_time(status["failedTime"]) + timedelta(seconds=wait)
 
 
 def _made(observed: Observed, spec: ModelDeploymentSpec, stable: StableVersion, attempt: int) -> Wish:

@@ -147,6 +147,10 @@ class ModelDeploymentStatus(Status):
     )
     url: str | None = Field(default=None, description="Base address of the V2 protocol inside the cluster.")
     resolved_time: Time | None = Field(default=None, description="When the registry's answer last changed.")
+    failed_time: Time | None = Field(
+        default=None,
+        description="Since when the newest configuration is known to have failed.",
+    )
     conditions: tuple[Condition, ...] = Field(
         default=(), max_length=32, description="One of each type.", json_schema_extra=list_map("type")
     )
