@@ -1,0 +1,71 @@
+"""A network with side heads trains on two workers: DDP gets every gradient, and both end with the same weights."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = """
+import sys
+import torch
+import torch.distributed as dist
+from headrace.training.batches import share_out
+from headrace.training.components import make_objective, make_trainer
+from headrace.training.group import Group
+from headrace.training.progress import Teller
+from headrace_models.classification.googlenet import GoogLeNet
+from headrace_models.tasks import Schema, build_task
+
+rank = int(sys.argv[2])
+torch.set_num_threads(1)
+dist.init_process_group("gloo", init_method="file://" + sys.argv[1], rank=rank, world_size=2)
+task = build_task({"name": "image-classification"}, Schema("label", ("a", "b", "c")))
+task.preprocessing = {"image_size": [8, 8], "channels": 1, "mean": [0.5], "std": [0.2]}
+torch.manual_seed(0)
+model = GoogLeNet(3, 1, (8, 8), width=0.0625)
+settings = {
+    "losses": [{"name": "cross-entropy", "args": {}, "task": "image-classification", "weight": 1.0}],
+    "precision": "float32",
+    "optimizer": {"name": "adam", "args": {"groups": [{"match": "fc.", "lr": 0.01}]}},
+    "schedule": {"name": "constant", "args": {}},
+    "accumulate_steps": 2,
+    "epochs": 1,
+    "clip_norm": None,
+    "ema_decay": None,
+}
+group, schedule = Group(rank, 2, torch.device("cpu")), share_out(12, [24, 24])
+trainer = make_trainer(settings, model, make_objective(settings, task, group.device), group, schedule, own_code=False)
+generator = torch.Generator().manual_seed(rank)
+batches = [
+    {
+        "image": torch.randint(0, 255, (6, 1, 8, 8), dtype=torch.uint8, generator=generator),
+        "label": torch.arange(6) % 3,
+    }
+    for _ in range(4)
+]
+before = model.aux2.fc2.weight.detach().clone()
+trainer.epoch(1, batches, schedule, Teller(speaks=False), 1)
+assert not torch.equal(before, model.aux2.fc2.weight)
+own = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+both = [torch.zeros_like(own) for _ in range(2)]
+dist.all_gather(both, own)
+assert torch.equal(*both)
+dist.destroy_process_group()
+"""
+
+
+def test_side_heads_train_on_two_workers(tmp_path: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(tmp_path / "meet"), str(rank)],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    told = [worker.communicate(timeout=120)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], told
