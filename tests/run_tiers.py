@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -103,6 +104,8 @@ def run(tier: str) -> Outcome:
 
 def main() -> int:
     """Run the tiers named on the command line."""
+    # A shell that runs us in the background has us ignore Ctrl-C, and so would all processes of the tests.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     outcomes = [run(tier) for tier in sys.argv[1:]]
     print("\ntier        passed  failed  skipped  seconds")
     for o in outcomes:
