@@ -190,5 +190,5 @@ class ControlPlane:
         """What the API server was asked so far, oldest first; only by USER if given."""
         for line in self.audit_log.read_text().splitlines():
             event = json.loads(line)
-            if user in ("", event["user"]["username"]):
+            if user in ("", event["user"].get("username")):  # none: whoever it was could not say who it is
                 yield event
