@@ -9,11 +9,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from headrace.base.generated import write_or_check
 from headrace_operators import model_deployment, model_monitor, training_run
 from headrace_operators.runtime import metrics
 
 DECLARING = (model_deployment, model_monitor, training_run)  # importing them declares theirs
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "operators" / "metrics.md"
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "operators" / "metrics.md"
 MADE = "<!-- Made by `make generate` from the code. Do not edit. -->"
 SECTIONS = (
     ("What only Headrace knows", ("headrace_",)),
@@ -49,14 +51,7 @@ def _rows(prefixes: tuple[str, ...]) -> Iterator[str]:
 
 def main(arguments: list[str]) -> int:
     """Write the page, or with --check compare it; 1 where it has drifted."""
-    wanted = page()
-    if "--check" not in arguments:
-        PAGE.write_text(wanted, encoding="utf-8")
-        return 0
-    if not PAGE.exists() or PAGE.read_text(encoding="utf-8") != wanted:
-        print("docs/operators/metrics.md does not match the code: run 'make generate'", file=sys.stderr)
-        return 1
-    return 0
+    return write_or_check(ROOT, {PAGE.relative_to(ROOT): page()}, arguments)
 
 
 if __name__ == "__main__":

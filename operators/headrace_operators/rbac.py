@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from headrace.base.generated import write_or_check
 from headrace_operators.kinds import (
     ENDPOINT_SLICE,
     EVENT,
@@ -140,15 +141,7 @@ def text(namespace: str = NAMESPACE) -> str:
 
 def main(arguments: list[str]) -> int:
     """Write the file, or with --check compare it; 1 where it has drifted."""
-    file = ROOT / FILE
-    if "--check" not in arguments:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text(), encoding="utf-8")
-        return 0
-    if file.exists() and file.read_text(encoding="utf-8") == text():
-        return 0
-    print(f"{FILE} does not match the code: run 'make generate'", file=sys.stderr)
-    return 1
+    return write_or_check(ROOT, {FILE: text()}, arguments)
 
 
 if __name__ == "__main__":

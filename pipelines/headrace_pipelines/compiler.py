@@ -9,6 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from headrace.base.generated import write_or_check
+
 GOLDEN = Path(__file__).parents[2] / "tests" / "unit" / "golden" / "pipeline.yaml"
 
 
@@ -30,16 +32,8 @@ def compiled() -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the golden file, or compare it."""
-    text = compiled()
-    if "--check" not in arguments:
-        GOLDEN.parent.mkdir(parents=True, exist_ok=True)
-        GOLDEN.write_text(text, encoding="utf-8")
-        return 0
-    if GOLDEN.exists() and GOLDEN.read_text(encoding="utf-8") == text:
-        return 0
-    sys.stderr.write(f"{GOLDEN.name} is not what the pipeline compiles to: run 'make generate'\n")
-    return 1
+    """Write the golden file, or with --check compare it; 1 where it has drifted."""
+    return write_or_check(GOLDEN.parent, {GOLDEN.name: compiled()}, arguments)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from headrace.api.crd_reference import reference
 from headrace.api.parts import API_VERSION, GROUP, VERSION
 from headrace.api.resources import RESOURCES, Resource
 from headrace.api.structural import spec_schema, status_schema
+from headrace.base.generated import write_or_check
 
 ROOT = Path(__file__).resolve().parents[3]
 FOLDER = Path("charts/headrace/files/crds")
@@ -84,20 +85,7 @@ def _yaml(value: Any) -> str:
 
 def main(arguments: list[str]) -> int:
     """Write the files, or with --check compare them; 1 where something has drifted."""
-    wanted = files()
-    if "--check" not in arguments:
-        for path, text in wanted.items():
-            (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
-            (ROOT / path).write_text(text, encoding="utf-8")
-        return 0
-    drifted = [
-        path
-        for path, text in wanted.items()
-        if not (ROOT / path).exists() or (ROOT / path).read_text(encoding="utf-8") != text
-    ]
-    for path in drifted:
-        print(f"{path} does not match the code: run 'make generate'", file=sys.stderr)
-    return 1 if drifted else 0
+    return write_or_check(ROOT, files(), arguments)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from headrace.base.generated import write_or_check
 from headrace.spec.gate import GRAMMAR
 from headrace.spec.json_schema import json_schema
 from headrace.spec.model import RunSpec
 from headrace_models import catalog
 from headrace_models.catalog.cards import Arguments, Card, ModelCard, TaskCard
 
-FOLDER = Path(__file__).resolve().parents[3] / "docs" / "reference"
+ROOT = Path(__file__).resolve().parents[3]
 WIDTH = 100
 MADE = "<!-- Made by `make generate` from the code. Do not edit. -->"
 
@@ -210,20 +211,7 @@ def _block(text: str) -> Iterator[str]:
 
 def main(arguments: list[str]) -> int:
     """Write the files, or with --check compare them; 1 where something has drifted."""
-    wanted = files()
-    if "--check" not in arguments:
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        for name, text in wanted.items():
-            (FOLDER / name).write_text(text, encoding="utf-8")
-        return 0
-    drifted = [
-        name
-        for name, text in wanted.items()
-        if not (FOLDER / name).exists() or (FOLDER / name).read_text(encoding="utf-8") != text
-    ]
-    for name in drifted:
-        print(f"docs/reference/{name} does not match the code: run 'make generate'", file=sys.stderr)
-    return 1 if drifted else 0
+    return write_or_check(ROOT, {f"docs/reference/{name}": text for name, text in files().items()}, arguments)
 
 
 if __name__ == "__main__":
