@@ -6,12 +6,9 @@ The exporter is the test's own, so that it can force an error rate; its names ar
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import httpx
@@ -21,6 +18,7 @@ from headrace.serving.measures import SECONDS
 from headrace_testbed.control_plane import ControlPlane
 from headrace_testbed.model_deployments import events, model_deployment
 from headrace_testbed.prometheus import Prometheus
+from headrace_testbed.stand_in import Reply, StandIn
 from headrace_testbed.training_runs import OperatorProcess, condition
 from headrace_testbed.waiting import eventually
 
@@ -31,37 +29,18 @@ PER_SECOND = 40.0
 LATENCY = 0.03  # falls into the bucket from 0.025 to 0.05
 
 
-class FrontExporter:
+class FrontExporter(StandIn):
     """Exports what the fronts of one deployment would under PER_SECOND requests, of which `errors` are answered 500."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.errors = 0.0
         self._asked_at = time.monotonic()
         self._counts = {"200": 1.0, "500": 1.0}  # both are there from the start: an increase needs two samples
-        exporter = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                body = exporter.page().encode()
-                self.send_response(200)
-                self.send_header("content-type", "text/plain; version=0.0.4")
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> FrontExporter:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+    def reply(self, path: str, asked: Object) -> Reply:
+        """See `StandIn.reply`."""
+        return Reply(self.page().encode(), content_type="text/plain; version=0.0.4")
 
     def page(self) -> str:
         """What Ray's metrics agent would answer."""

@@ -2,49 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, urlparse
 
 from headrace_testbed.api import Object
 from headrace_testbed.control_plane import ControlPlane
+from headrace_testbed.stand_in import Reply, StandIn, json_reply
 
 DEPLOYMENTS = "/apis/headrace.dev/v1alpha1/namespaces/{}/modeldeployments"
 SERVICES = "/apis/ray.io/v1/namespaces/{}/rayservices"
 
 
-class RegistryStandIn:
+class RegistryStandIn(StandIn):
     """Answers as MLflow's registry does where the operator asks; it is not MLflow. Any version of a model is there."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.aliases: dict[str, str] = {"champion": "7"}
-        stand_in = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                status, answer = stand_in.answer(self.path)
-                body = json.dumps(answer).encode()
-                self.send_response(status)
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> RegistryStandIn:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+    def reply(self, path: str, asked: Object) -> Reply:
+        """See `StandIn.reply`."""
+        status, answer = self.answer(path)
+        return json_reply(answer, status)
 
     def answer(self, path: str) -> tuple[int, Object]:
         """What MLflow would answer."""

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
 
@@ -18,6 +15,7 @@ from headrace_testbed.api import ApiError, Object
 from headrace_testbed.control_plane import START_SECONDS, ControlPlane
 from headrace_testbed.ours import install_rbac
 from headrace_testbed.processes import Daemon, free_port
+from headrace_testbed.stand_in import Reply, StandIn, json_reply
 
 _NAMESPACE = "headrace-system"
 _READS = ("get", "list", "watch")
@@ -101,41 +99,16 @@ class OperatorProcess:
         yield "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", binding
 
 
-class MLflowStandIn:
+class MLflowStandIn(StandIn):
     """Answers as MLflow's REST API does where the operator asks; it is not MLflow."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._runs: dict[str, dict[str, str]] = {}
-        stand_in = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                self._say(stand_in.answer(self.path.rsplit("mlflow/", 1)[-1], asked))
-
-            def do_GET(self) -> None:
-                self._say(stand_in.answer(self.path.rsplit("mlflow/", 1)[-1], {}))
-
-            def _say(self, answer: Object) -> None:
-                body = json.dumps(answer).encode()
-                self.send_response(200)
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> MLflowStandIn:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+    def reply(self, path: str, asked: Object) -> Reply:
+        """See `StandIn.reply`."""
+        return json_reply(self.answer(path.rsplit("mlflow/", 1)[-1], asked))
 
     def report(self, run_id: str, **tags: str) -> None:
         """Set tags of the run of RUN_ID: `headrace.<name>`."""
