@@ -67,6 +67,7 @@ check: $(READY) ## Lint, format, types, layers, and everything generated
 	@$(BIN)/python -m headrace.cli.reference --check
 	@$(BIN)/python -m headrace.api.crd --check
 	@$(BIN)/python -m headrace_operators.rbac --check
+	@$(BIN)/python -m headrace.cluster.rights --check
 	@$(BIN)/python -m headrace_operators.metrics_reference --check
 	@$(BIN)/python -m headrace_pipelines.compiler --check
 	@cp requirements.lock .lock.tmp && $(MAKE) --no-print-directory lock LOCK=.lock.tmp && diff -q requirements.lock .lock.tmp >/dev/null \
@@ -81,6 +82,7 @@ generate: $(READY) ## Write everything that is generated (references, schema, go
 	@$(BIN)/python -m headrace.cli.reference
 	@$(BIN)/python -m headrace.api.crd
 	@$(BIN)/python -m headrace_operators.rbac
+	@$(BIN)/python -m headrace.cluster.rights
 	@$(BIN)/python -m headrace_operators.metrics_reference
 	@$(BIN)/python -m headrace_pipelines.compiler
 
