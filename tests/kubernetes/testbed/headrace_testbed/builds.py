@@ -19,6 +19,7 @@ import yaml
 
 from headrace_testbed.cache import cache_root, cached, digest_of
 from headrace_testbed.debian import debian_program
+from headrace_testbed.postgres import postgres_binaries
 from headrace_testbed.toolchain import GO_MODULES, go, go_environment
 
 _MANIFESTS = "manifests.json"
@@ -77,6 +78,9 @@ RECIPES = {
         kustomization=("sigs.k8s.io/kueue", "config/default"),
     ),
     "helm": Recipe("helm", {"helm": "helm.sh/helm/v3/cmd/helm"}, _HELM_STRINGS),
+    "versitygw": Recipe(
+        "versitygw", {"versitygw": "github.com/versity/versitygw/cmd/versitygw"}, {"main.Version": "v1.8.0"}
+    ),
 }
 
 
@@ -157,6 +161,7 @@ def main() -> None:
         built(name)
     if not sys.argv[1:]:
         debian_program("prometheus", "prometheus")
+        postgres_binaries()
     print(f"The test bed is whole ({time.monotonic() - started:.0f} s)", flush=True)
 
 

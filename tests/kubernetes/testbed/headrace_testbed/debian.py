@@ -1,6 +1,7 @@
-"""Programs that come from Debian: taken from PATH, else unpacked from their package into the cache.
+"""Programs that come from Debian: taken from the machine, else unpacked from their packages into the cache.
 
 Unpacking instead of installing needs no root, starts no service on the machine and changes nothing outside the cache.
+What a package depends on comes along, as far as the machine lacks it.
 """
 
 from __future__ import annotations
@@ -24,21 +25,26 @@ def _apt(*arguments: str | Path, state: Path, cwd: Path) -> None:
         raise RuntimeError(f"{' '.join(map(str, command))} failed ({done.returncode}): {done.stderr.strip()[-2000:]}")
 
 
-def _unpack(package: str, folder: Path) -> None:
-    print(f"  fetching Debian's {package} ...", flush=True)
+def _unpack(packages: tuple[str, ...], folder: Path) -> None:
+    print(f"  fetching Debian's {', '.join(packages)} ...", flush=True)
     state = folder / ".apt"
     _apt("update", state=state, cwd=folder)
-    _apt("download", package, state=state, cwd=folder)
-    for archive in folder.glob("*.deb"):
+    lacking = ("install", "--yes", "--download-only", "--no-install-recommends", "--reinstall")
+    _apt(*lacking, *packages, state=state, cwd=folder)
+    for archive in (state / "archives").glob("*.deb"):
         subprocess.run(["dpkg-deb", "-x", archive, folder], check=True)
-        archive.unlink()
     shutil.rmtree(state)
+
+
+def debian_packages(name: str, *packages: str) -> Path:
+    """A folder with the files of PACKAGES and of what they need, unpacked first if it is missing."""
+    if shutil.which("apt-get") is None:
+        raise RuntimeError(f"there is no apt-get to fetch Debian's {', '.join(packages)} with")
+    return cached(f"debian-{name}", lambda folder: _unpack(packages, folder))
 
 
 def debian_program(package: str, name: str) -> Path:
     """The program NAME of Debian's PACKAGE."""
     if found := shutil.which(name):
         return Path(found)
-    if shutil.which("apt-get") is None:
-        raise RuntimeError(f"there is no {name} on PATH, and no apt-get to fetch Debian's package {package} with")
-    return cached(f"debian-{package}", lambda folder: _unpack(package, folder)) / "usr" / "bin" / name
+    return debian_packages(package, package) / "usr" / "bin" / name
