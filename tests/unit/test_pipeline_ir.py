@@ -64,6 +64,7 @@ def test_it_has_the_four_steps_and_what_each_reads(text: str) -> None:
             "deploy_spec",
             "source_fingerprint",
             "champion",
+            "request",
         ),
         "STRING",
     )

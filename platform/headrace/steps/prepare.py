@@ -14,7 +14,7 @@ from typing import Any
 from headrace.base.errors import InvalidInput
 from headrace.base.jsonfile import sha256_of
 from headrace.spec.gate import parse_check
-from headrace.spec.parts import step_parts
+from headrace.spec.parts import split_part, step_parts
 from headrace.store import Store
 from headrace.store.step_files import write_note
 
@@ -34,8 +34,19 @@ def prepare(request: Mapping[str, Any], store: Store, attempt: str, resolve: Cal
     from headrace.data import fingerprint_source
 
     spec = with_stored_weights(request["spec"], store, resolve)
-    code_uri, code_sha256 = store_code(spec["model"]["code"], store)
-    parts = step_parts(spec, code_uri, code_sha256)
+    write_run_notes(request, store)
+    parts = stored_parts(spec, store)
+    return {
+        "run_id": request["run_id"],
+        "attempt": attempt,
+        "source_fingerprint": fingerprint_source(split_part(spec)),
+        "champion": champion_reference(spec),
+        **parts,
+    }
+
+
+def write_run_notes(request: Mapping[str, Any], store: Store) -> None:
+    """Write what the steps want to know of the run REQUEST beside their parts: its options and its origin."""
     run_id = request["run_id"]
     write_note(store, run_id, "options", {"cache": not request["no_cache"]})
     write_note(
@@ -49,15 +60,13 @@ def prepare(request: Mapping[str, Any], store: Store, attempt: str, resolve: Cal
             "git": request.get("git"),
         },
     )
-    split_part = parts["split"]
-    assert split_part is not None
-    return {
-        "run_id": run_id,
-        "attempt": attempt,
-        "source_fingerprint": fingerprint_source(split_part),
-        "champion": champion_reference(spec),
-        **{f"{step}_spec": "" if part is None else store.put_spec(part) for step, part in parts.items()},
-    }
+
+
+def stored_parts(spec: Mapping[str, Any], store: Store) -> Arguments:
+    """The parts of SPEC by the pipeline's parameters, put into STORE with the user's own code; "" for absent steps."""
+    code_uri, code_sha256 = store_code(spec["model"]["code"], store)
+    parts = step_parts(dict(spec), code_uri, code_sha256)
+    return {f"{step}_spec": "" if part is None else store.put_spec(part) for step, part in parts.items()}
 
 
 def champion_reference(spec: Mapping[str, Any]) -> str:
