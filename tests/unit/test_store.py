@@ -41,19 +41,21 @@ def test_a_folder_is_copied_with_its_marker_last_and_only_once(store: Store, tmp
     (source / "code").mkdir(parents=True)
     (source / "headrace.json").write_text("{}")
     (source / "code" / "net.py").write_text("x = 1")
-    written: list[str] = []
-    original = store.write_bytes
+    written: list[list[str]] = []
+    original = store._put
 
-    def spy(uri: str, data: bytes) -> str:
-        written.append(uri.rsplit("/", 1)[1])
-        return original(uri, data)
+    def spy(files: list[Path], paths: list[str]) -> None:
+        written.append([file.name for file in files])
+        original(files, paths)
 
-    store.write_bytes = spy  # type: ignore[method-assign]
+    store._put = spy  # type: ignore[method-assign]
     uri = store.uri("packages", "abc")
     store.put_folder(source, uri, marker="headrace.json")
-    assert written == ["net.py", "headrace.json"]
+    assert written == [["net.py"], ["headrace.json"]]
     store.put_folder(source, uri, marker="headrace.json")
     assert len(written) == 2
+    copied = store.get_folder(uri, tmp_path / "copy")
+    assert (copied / "code" / "net.py").read_text() == "x = 1"
 
 
 def test_an_older_attempt_may_not_write(store: Store) -> None:
