@@ -17,7 +17,8 @@ from headrace.base.errors import Cancelled, GateRefused, RunFailed, Superseded
 from headrace.steps.split import split_once
 from headrace.steps.step import LOST_EXIT_CODE, Outcome, Step, as_error, describe, run_step, uninterrupted
 from headrace.store import Store
-from headrace.store.step_files import read_error, read_result, write_note
+from headrace.store.run_events import EventReader
+from headrace.store.step_files import read_error, read_note, read_result, write_note
 
 RUN = "digits-aaaaaaaa"
 
@@ -186,3 +187,50 @@ def test_no_cache_looks_nothing_up(splitting: list[str]) -> None:
 def test_a_part_that_is_gone_from_the_store_is_named() -> None:
     with pytest.raises(RunFailed, match="is not in the store"):
         Step("split", RUN, "1.1").part("/nowhere/x.json")
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_SITE", '{"store": {"uri": "s3://b"}, "mlflow": {"trackingURI": "http://m:5000"}}')
+    monkeypatch.delenv("HEADRACE_EVENTS")
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_step_on_a_cluster_takes_the_run_over_and_acts_for_all_attempts_of_its_training(place: Path) -> None:
+    Store().claim_attempt(RUN, "1.4")
+
+    def train(step: Step) -> Outcome:
+        Store().claim_attempt(RUN, "2.3")
+        step.check()
+        return Outcome({})
+
+    assert run_step("train", RUN, "2", train)["attempt"] == "2"
+    assert read_result(Store(), RUN, "train", "2") is not None
+    assert [event["state"] for event in EventReader(Store(), RUN, "2").new()] == ["running", "succeeded"]
+    with pytest.raises(SystemExit):
+        run_step("register", RUN, "1", lambda step: pytest.fail("it is old"))
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_pod_that_goes_on_for_another_takes_its_error_back(place: Path) -> None:
+    with pytest.raises(SystemExit):
+        run_step("train", RUN, "1", lambda step: sys.exit(0))
+    assert read_error(Store(), RUN, "train", "1") is not None
+    run_step("train", RUN, "1", lambda step: Outcome({}))
+    assert read_error(Store(), RUN, "train", "1") is None
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_run_of_a_schedule_gets_its_id_from_kubeflow_s_and_the_notes_of_the_schedule(place: Path) -> None:
+    write_note(Store(), "digits-", "origin", {"spec": {"name": "digits"}})
+    first, again, other = (run_step("split", "digits-", "1", lambda step: Outcome({}), job)["run_id"] for job in "aab")
+    assert first == again != other
+    assert first.startswith("digits-")
+    assert read_note(Store(), first, "origin") == {"spec": {"name": "digits"}}
+    assert run_step("split", "", "1", lambda step: Outcome({}), "a")["run_id"].startswith("scheduled-")
+
+
+def test_a_run_without_an_id_is_refused(place: Path) -> None:
+    with pytest.raises(SystemExit) as left:
+        run_step("split", "", "1", lambda step: pytest.fail("it began"))
+    assert left.value.code == 2

@@ -12,9 +12,9 @@ from typing import Any
 
 from headrace.base.errors import ChampionChanged, GateRefused
 from headrace.spec.gate import evaluate_gate, parse_check
-from headrace.steps.step import Artifact, Outcome, Step, describe, run_step, uninterrupted
+from headrace.steps.step import Artifact, Outcome, Step, describe, run_step, uninterrupted, uri_of
 from headrace.steps.train import Version, find_champion, read_evaluation
-from headrace.store.step_files import result_uri, write_note
+from headrace.store.step_files import write_note
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ def register(
     run_id: str,
     attempt: str,
     model: Artifact | None = None,
+    job_id: str = "",
 ) -> str:
     """Judge the model and register it; returns the URI of the step's result.
 
@@ -59,6 +60,7 @@ def register(
         train_spec: the train step's part, for a champion that has to be measured once more.
         training: URI of the train step's result.
         model: Kubeflow's output artifact.
+        job_id: Kubeflow's id of the run, for one that was given no run id.
 
     The process ends with the gate's exit code where the gate refuses.
     """
@@ -73,8 +75,7 @@ def register(
         describe(model, trained["package_uri"], name=registered.get("name"), version=registered.get("version"))
         return outcome
 
-    result = run_step("register", run_id, attempt, body)
-    return result_uri(Step("register", run_id, result["attempt"]).store, run_id, "register", result["attempt"])
+    return uri_of(run_step("register", run_id, attempt, body, job_id))
 
 
 class RegisterStep:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from headrace.base import events
 from headrace.base.errors import Cancelled, HeadraceError, RunFailed
 from headrace.steps.keys import code_versions, evaluation_uri, train_key
-from headrace.steps.step import Artifact, Outcome, Step, describe, run_step
-from headrace.store.step_files import read_note, result_uri, write_note
+from headrace.steps.step import Artifact, Outcome, Step, describe, run_step, uri_of
+from headrace.store.step_files import read_note, write_note
 
 if TYPE_CHECKING:
     from headrace.local.resources import Demand
@@ -98,6 +98,7 @@ def train(
     attempt: str,
     model: Artifact | None = None,
     metrics: Any = None,
+    job_id: str = "",
 ) -> str:
     """Train and evaluate; returns the URI of the step's result.
 
@@ -106,6 +107,7 @@ def train(
         champion: reference of the version to measure beside the new one ("digits@champion"), "" for none.
         model: Kubeflow's output artifact of the package.
         metrics: Kubeflow's output artifact of the test metrics.
+        job_id: Kubeflow's id of the run, for one that was given no run id.
     """
 
     def body(step: Step) -> Outcome:
@@ -117,8 +119,7 @@ def train(
         describe(metrics, values["evaluation_uri"], **values["metrics"])
         return outcome
 
-    result = run_step("train", run_id, attempt, body)
-    return result_uri(Step("train", run_id, result["attempt"]).store, run_id, "train", result["attempt"])
+    return uri_of(run_step("train", run_id, attempt, body, job_id))
 
 
 class TrainStep:

@@ -45,3 +45,23 @@ def read_note(store: Store, run_id: str, name: str) -> dict[str, Any] | None:
     """The fact NAME of a run, or None."""
     found = store.read_json(store.uri("runs", run_id, f"{name}.json"))
     return found if isinstance(found, dict) else None
+
+
+def forget_error(store: Store, run_id: str, step: str, attempt: str) -> None:
+    """Take back what an earlier process of the same attempt said when it failed: another one goes on with it."""
+    path = store.path(step_uri(store, run_id, step, attempt, "error.json"))
+    if store.filesystem.exists(path):
+        store.filesystem.rm_file(path)
+
+
+def ask_to_cancel(store: Store, run_id: str, attempt: str) -> None:
+    """Say that somebody wants ATTEMPT of a run to end, before its processes are told to.
+
+    A process on a cluster is told to end in the same way when its pod is moved; this is how it knows the difference.
+    """
+    write_note(store, run_id, "cancel", {"attempt": attempt.split(".")[0]})
+
+
+def is_cancelled(store: Store, run_id: str, attempt: str) -> bool:
+    """Whether somebody wants ATTEMPT of a run to end."""
+    return (read_note(store, run_id, "cancel") or {}).get("attempt") == attempt.split(".")[0]
