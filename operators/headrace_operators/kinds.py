@@ -19,6 +19,9 @@ EVENT = Kind("", "v1", "Event", "events")
 ENDPOINT_SLICE = Kind("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices")
 LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases")
 
+# Renewed at the end of each backup that went well.
+BACKUP_LEASE = "headrace-backup"
+
 WORKLOAD = Kind("kueue.x-k8s.io", "v1beta1", "Workload", "workloads")
 
 # Labels of what the operators make, and of its pods.

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from headrace.base.generated import write_or_check
-from headrace_operators import model_deployment, model_monitor, training_run
+from headrace_operators import errands, mlflow_up, model_deployment, model_monitor, training_run
 from headrace_operators.runtime import metrics
 
-DECLARING = (model_deployment, model_monitor, training_run)  # importing them declares theirs
+DECLARING = (errands, mlflow_up, model_deployment, model_monitor, training_run)  # importing them declares theirs
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "operators" / "metrics.md"
 MADE = "<!-- Made by `make generate` from the code. Do not edit. -->"

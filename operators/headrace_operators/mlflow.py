@@ -59,6 +59,14 @@ class MLflow:
         """Give the connections back."""
         await self._rest.close()
 
+    async def look(self, tracking_uri: str) -> None:
+        """Ask the server for something that needs its database.
+
+        Raises:
+            Unreachable: the server cannot be read.
+        """
+        await self._rest.post(tracking_uri, "experiments/search", {"max_results": 1})
+
     async def find_run(self, tracking_uri: str, run_id: str, *, mlflow_run_id: str | None = None) -> RunReport | None:
         """What the run RUN_ID has reported, or None where MLflow has no such run yet.
 

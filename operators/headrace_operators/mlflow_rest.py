@@ -7,14 +7,16 @@ names. Whoever may write a TrainingRun could else have them sent to a server of 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
 import httpx
 
 from headrace.base.errors import InvalidInput, Unavailable
+from headrace_operators import mlflow_up
 
 # An object may name any server, also one that means ill: neither its time nor its size is without end.
 TIMEOUT_SECONDS = 10.0  # of one request; a server that is slower than this is as good as down
@@ -60,14 +62,18 @@ class Rest:
 
     async def get(self, tracking_uri: str, path: str, asked: Mapping[str, str], what: str) -> dict[str, Any]:
         """Read one thing, WHAT. Raises NotThere, Unreachable."""
-        response = await self._request(tracking_uri, "GET", path, params=dict(asked))
-        if response.status_code in (HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST) and _code(response) in _GONE:
-            raise NotThere(f"MLflow has no {what}", action="register it, or name one that is there", code="not-there")
-        return _answer(response, tracking_uri)
+        with _counted(tracking_uri):
+            response = await self._request(tracking_uri, "GET", path, params=dict(asked))
+            if response.status_code in (HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST) and _code(response) in _GONE:
+                raise NotThere(
+                    f"MLflow has no {what}", action="register it, or name one that is there", code="not-there"
+                )
+            return _answer(response, tracking_uri)
 
     async def post(self, tracking_uri: str, path: str, asked: Mapping[str, Any]) -> dict[str, Any]:
         """Search. Raises Unreachable."""
-        return _answer(await self._request(tracking_uri, "POST", path, json=dict(asked)), tracking_uri)
+        with _counted(tracking_uri):
+            return _answer(await self._request(tracking_uri, "POST", path, json=dict(asked)), tracking_uri)
 
     async def _request(self, tracking_uri: str, method: str, path: str, **rest: Any) -> httpx.Response:
         address = _address(tracking_uri)
@@ -102,6 +108,23 @@ def shown(uri: str) -> str:
     """URI as it may stand in a message: without credentials."""
     scheme, separator, rest = uri.partition("://")
     return f"{scheme}{separator}{rest.rsplit('@', 1)[-1]}"
+
+
+@contextlib.contextmanager
+def _counted(tracking_uri: str) -> Iterator[None]:
+    """Note whether the server that is asked within answered."""
+    address = _address(tracking_uri)
+    server = "{}://{}:{}".format(*_origin(address)) if address is not None else ""
+    try:
+        yield
+    except Unreachable:
+        if server:
+            mlflow_up.failed(server)
+        raise
+    except NotThere:
+        mlflow_up.answered(server)
+        raise
+    mlflow_up.answered(server)
 
 
 def _address(uri: str) -> httpx.URL | None:

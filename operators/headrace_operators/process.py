@@ -13,18 +13,21 @@ import socket
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from headrace.base.errors import InvalidInput, Unavailable
+from headrace_operators.errands import follow_backup, follow_mlflow
+from headrace_operators.mlflow import MLflow
 from headrace_operators.runtime.client import Client
 from headrace_operators.runtime.connection import SERVICE_ACCOUNT, Connection, NoConnection, connect
 from headrace_operators.runtime.controller import Reconciler
 from headrace_operators.runtime.errors import NotLeading
 from headrace_operators.runtime.leader import LeaseOptions, LeaseTimes
 from headrace_operators.runtime.logs import Format, Log, set_up
-from headrace_operators.runtime.manager import Manager, Options
+from headrace_operators.runtime.manager import Errand, Manager, Options
 from headrace_operators.runtime.server import CannotListen, split_address
 from headrace_operators.runtime.transport import Transport
 from headrace_operators.settings import OperatorSettings
@@ -89,9 +92,13 @@ async def _run(options: ProcessOptions, make: Callable[[OperatorSettings], Seque
         raise Unavailable(str(error), action="name a kubeconfig by --kubeconfig, or run it in a pod") from error
     identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
     transport = Transport(connection, f"headrace-operator/{version('headrace')} ({identity})")
-    made = make(options.settings)
+    made, mlflow = make(options.settings), MLflow()
+    errands = (
+        partial(follow_backup, namespace=options.lease_namespace or connection.namespace),
+        lambda _: follow_mlflow(mlflow, options.settings.mlflow_interval_seconds),
+    )
     try:
-        return await supervise(Client(transport), made, _options(options, connection, identity))
+        return await supervise(Client(transport), made, _options(options, connection, identity), errands)
     except CannotListen as error:
         action = "choose others by --metrics-address and --health-address; HOST:0 takes a free port"
         raise InvalidInput(str(error), action=action, code="usage") from error
@@ -99,10 +106,11 @@ async def _run(options: ProcessOptions, make: Callable[[OperatorSettings], Seque
         for each in made:
             if isinstance(each, Closing):
                 await each.close()
+        await mlflow.close()
         await transport.close()
 
 
-async def supervise(client: Client, of: Sequence[Reconciler], options: Options) -> int:
+async def supervise(client: Client, of: Sequence[Reconciler], options: Options, errands: Sequence[Errand] = ()) -> int:
     """Run the manager of reconcilers until a signal comes or the lease is lost; the exit code."""
     log, stop = Log(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -118,7 +126,7 @@ async def supervise(client: Client, of: Sequence[Reconciler], options: Options) 
         "starting", fields={"pid": os.getpid(), "namespace": options.namespace or "all", "workers": options.workers}
     )
     try:
-        await Manager(client, of, options).run(stop)
+        await Manager(client, of, options, errands).run(stop)
     except NotLeading as error:
         log.error("the lease is lost, nothing more is written, the process ends: %s", error)
         return LOST_THE_LEASE

@@ -16,6 +16,7 @@ import yaml
 
 from headrace.base.generated import write_or_check
 from headrace_operators.kinds import (
+    BACKUP_LEASE,
     ENDPOINT_SLICE,
     EVENT,
     LEASE,
@@ -91,7 +92,8 @@ USES = (
 
 LEASE_USES = (
     Use(LEASE, ("create",), "the first replica makes the Lease"),
-    Use(LEASE, ("get", "update"), "the one that holds it renews it, the others look", names=(LEASE_NAME,)),
+    Use(LEASE, ("get",), "look who leads, and how old the last backup is", names=(LEASE_NAME, BACKUP_LEASE)),
+    Use(LEASE, ("update",), "the one that holds it renews it", names=(LEASE_NAME,)),
 )
 
 

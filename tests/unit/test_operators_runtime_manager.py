@@ -193,3 +193,33 @@ def test_a_stop_while_it_waits_for_the_lease_ends_it_at_once(in_virtual_time: Vi
         assert asyncio.get_running_loop().time() < 21
 
     in_virtual_time(work())
+
+
+def test_errands_are_run_by_the_replica_that_leads_and_end_with_it(in_virtual_time: Virtual) -> None:
+    ran: list[str] = []
+
+    def errand(name: str) -> Callable[[Any], Any]:
+        async def run(_: Any) -> None:
+            ran.append(name)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ran.append(f"{name} ends")
+
+        return run
+
+    async def work() -> None:
+        api, stop = Api(), asyncio.Event()
+        running = []
+        for name in ("a", "b"):
+            options = Options(lease=LeaseOptions("n", "lease", name), metrics_address="", health_address="")
+            running.append(
+                asyncio.create_task(Manager(api.client(name), [Reconciler()], options, [errand(name)]).run(stop))
+            )
+            await asyncio.sleep(1)
+        assert ran == ["a"]
+        stop.set()
+        await asyncio.gather(*running)
+        assert ran == ["a", "a ends"]
+
+    in_virtual_time(work())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from headrace.monitoring import names
+
 
 @dataclass(frozen=True)
 class Queries:
@@ -25,12 +27,12 @@ def queries(namespace: str, deployment: str, window_seconds: int) -> Queries:
     window = f"[{window_seconds}s]"
 
     def quantile(share: float) -> str:
-        buckets = f"sum by (le) (rate(ray_headrace_request_seconds_bucket{{{series}}}{window}))"
+        buckets = f"sum by (le) (rate({names.REQUEST_SECONDS}_bucket{{{series}}}{window}))"
         return f"histogram_quantile({share}, {buckets})"
 
     return Queries(
-        requests=f"sum(increase(ray_headrace_requests_total{{{series}}}{window}))",
-        errors=f'sum(increase(ray_headrace_requests_total{{{series},code=~"5.."}}{window}))',
+        requests=f"sum(increase({names.REQUESTS}{{{series}}}{window}))",
+        errors=f'sum(increase({names.REQUESTS}{{{series},code=~"5.."}}{window}))',
         p50=quantile(0.5),
         p99=quantile(0.99),
     )

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 from headrace_operators.runtime import metrics
 from headrace_operators.runtime.actions import Plan, Tell
@@ -90,6 +90,9 @@ class Controller:
     async def run(self) -> None:
         """Work until the queue is stopped; NotLeading ends it at once."""
         metrics.MAX_ACTIVE.labels(self.name).set(self._workers)
+        metrics.ERRORS.labels(self.name)  # there from the start: of a counter that begins at 1, no increase is seen
+        for result in get_args(Result):
+            metrics.RECONCILES.labels(self.name, result)
         await together(self._work() for _ in range(self._workers))
 
     async def _work(self) -> None:

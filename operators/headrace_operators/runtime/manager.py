@@ -7,7 +7,7 @@ keys are taken, reconciles under way are finished, the lease is given up last.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from headrace_operators.runtime.logs import Log
 from headrace_operators.runtime.server import Answer, Server, metrics_page
 from headrace_operators.runtime.tasks import cancel
 
+Errand = Callable[[Client], Coroutine[Any, Any, None]]
 _LOOK_SECONDS = 0.05
 
 
@@ -42,10 +43,13 @@ class Options:
 
 
 class Manager:
-    """Runs RECONCILERS against the API server."""
+    """Runs RECONCILERS against the API server, and ERRANDS, which never end, beside them while this replica leads."""
 
-    def __init__(self, client: Client, reconcilers: Sequence[Reconciler], options: Options) -> None:
+    def __init__(
+        self, client: Client, reconcilers: Sequence[Reconciler], options: Options, errands: Sequence[Errand] = ()
+    ) -> None:
         self._options = options
+        self._errands = errands
         self._log = Log()
         self._elector = Elector(client, options.lease) if options.lease else None
         self._client = client.guarded(self._elector.check) if self._elector else client
@@ -85,6 +89,7 @@ class Manager:
             if not await _unless(stop, self._elector.acquire(), informers):
                 return
             holding.append(asyncio.create_task(self._elector.hold()))
+        holding += [asyncio.create_task(errand(self._client)) for errand in self._errands]
         work = [asyncio.create_task(controller.run()) for controller in self.controllers]
         try:
             await _unless(stop, asyncio.Event().wait(), [*holding, *work])

@@ -20,6 +20,8 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from headrace.monitoring import names
+
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -76,8 +78,8 @@ def _documented(name: str, type_: str, meaning: str, labels: Sequence[str]) -> s
 
 ProcessCollector(registry=REGISTRY)
 for _name, _type, _meaning in (
-    ("process_cpu_seconds_total", "counter", "CPU time spent, user and system."),
-    ("process_resident_memory_bytes", "gauge", "Resident memory (RSS)."),
+    (names.PROCESS_CPU, "counter", "CPU time spent, user and system."),
+    (names.PROCESS_MEMORY, "gauge", "Resident memory (RSS)."),
     ("process_virtual_memory_bytes", "gauge", "Virtual memory."),
     ("process_start_time_seconds", "gauge", "When the process began, Unix time."),
     ("process_open_fds", "gauge", "Open file descriptors."),
@@ -87,44 +89,42 @@ for _name, _type, _meaning in (
 
 # What the client does.
 REQUESTS = counter(
-    "rest_client_requests_total",
+    names.REST_REQUESTS,
     "Requests to the API server, by HTTP status (`<error>`: no answer) and method.",
     ("code", "method"),
 )
 REQUEST_SECONDS = histogram(
-    "rest_client_request_duration_seconds", "Time until the whole answer was there; watches do not count.", ("method",)
+    names.REST_SECONDS, "Time until the whole answer was there; watches do not count.", ("method",)
 )
 # What the queues do; `name` is the controller.
-DEPTH = gauge("workqueue_depth", "Keys that wait for a worker now.", ("name",))
-ADDS = counter("workqueue_adds_total", "Keys added; one that waits already is not counted again.", ("name",))
-RETRIES = counter("workqueue_retries_total", "Keys that were added again after a failure, with backoff.", ("name",))
-QUEUE_SECONDS = histogram("workqueue_queue_duration_seconds", "Time a key waited for a worker.", ("name",))
-WORK_SECONDS = histogram("workqueue_work_duration_seconds", "Time a worker spent on a key.", ("name",))
-UNFINISHED = gauge("workqueue_unfinished_work_seconds", "Sum of the ages of the reconciles under way.", ("name",))
-LONGEST = gauge(
-    "workqueue_longest_running_processor_seconds", "Age of the oldest reconcile under way; one that hangs.", ("name",)
-)
+DEPTH = gauge(names.QUEUE_DEPTH, "Keys that wait for a worker now.", ("name",))
+ADDS = counter(names.QUEUE_ADDS, "Keys added; one that waits already is not counted again.", ("name",))
+RETRIES = counter(names.QUEUE_RETRIES, "Keys that were added again after a failure, with backoff.", ("name",))
+QUEUE_SECONDS = histogram(names.QUEUE_WAIT, "Time a key waited for a worker.", ("name",))
+WORK_SECONDS = histogram(names.QUEUE_WORK, "Time a worker spent on a key.", ("name",))
+UNFINISHED = gauge(names.QUEUE_UNFINISHED, "Sum of the ages of the reconciles under way.", ("name",))
+LONGEST = gauge(names.QUEUE_LONGEST, "Age of the oldest reconcile under way; one that hangs.", ("name",))
 # What the controllers do.
 RECONCILES = counter(
-    "controller_runtime_reconcile_total",
+    names.RECONCILES,
     "Reconciles by result: `success`, `error`, `requeue` (the object changed meanwhile), `requeue_after` (a time).",
     ("controller", "result"),
 )
-ERRORS = counter("controller_runtime_reconcile_errors_total", "Reconciles that failed.", ("controller",))
-RECONCILE_SECONDS = histogram("controller_runtime_reconcile_time_seconds", "Time of a reconcile.", ("controller",))
-ACTIVE = gauge("controller_runtime_active_workers", "Workers that reconcile now.", ("controller",))
-MAX_ACTIVE = gauge("controller_runtime_max_concurrent_reconciles", "Workers that there are.", ("controller",))
-LEADING = gauge("leader_election_master_status", "1 where this replica holds the lease, else 0.", ("name",))
+ERRORS = counter(names.RECONCILE_ERRORS, "Reconciles that failed.", ("controller",))
+RECONCILE_SECONDS = histogram(names.RECONCILE_SECONDS, "Time of a reconcile.", ("controller",))
+ACTIVE = gauge(names.ACTIVE_WORKERS, "Workers that reconcile now.", ("controller",))
+MAX_ACTIVE = gauge(names.MAX_WORKERS, "Workers that there are.", ("controller",))
+LEADING = gauge(names.LEADING, "1 where this replica holds the lease, else 0.", ("name",))
 # What the caches hold: ours, controller-runtime has no such metric.
-CACHED = gauge("headrace_cache_objects", "Objects in memory.", ("controller", "kind"))
-CACHED_BYTES = gauge("headrace_cache_bytes", "Their size in memory, as compact JSON.", ("controller", "kind"))
+CACHED = gauge(names.CACHE_OBJECTS, "Objects in memory.", ("controller", "kind"))
+CACHED_BYTES = gauge(names.CACHE_BYTES, "Their size in memory, as compact JSON.", ("controller", "kind"))
 WATCH_ENDS = counter(
-    "headrace_watch_ends_total",
+    names.WATCH_ENDS,
     "Watches that ended: `timeout` (as asked), `gone` (listed anew), `error`.",
     ("kind", "why"),
 )
 EVENTS = counter(
-    "headrace_events_total",
+    names.EVENTS,
     "Events for objects: `written`, `counted` (again), `dropped` (a storm), `failed`.",
     ("result",),
 )

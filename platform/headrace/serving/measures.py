@@ -17,6 +17,8 @@ import threading
 from collections import Counter as Tally
 from typing import Any
 
+from headrace.monitoring import names
+
 SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]
 ROWS = [1, 2, 4, 8, 16, 32, 64, 128, 256]
 FLUSH_SECONDS = 1.0
@@ -47,18 +49,20 @@ class RayMeasures(Measures):
         own = {"deployment": deployment}
 
         def made(kind: Any, name: str, description: str, labels: tuple[str, ...], **rest: Any) -> Any:
-            metric = kind(f"headrace_{name}", description=description, tag_keys=("deployment", *labels), **rest)
+            metric = kind(
+                name.removeprefix(names.RAY_PREFIX), description=description, tag_keys=("deployment", *labels), **rest
+            )
             metric.set_default_tags(own)
             return metric
 
         by_version = ("version",)
         timed: dict[str, Any] = {"boundaries": SECONDS}
-        self._requests = made(Counter, "requests_total", "Answers of infer requests.", ("version", "code"))
-        self._request_seconds = made(Histogram, "request_seconds", "Seconds to an answer.", by_version, **timed)
-        self._batch_rows = made(Histogram, "batch_rows", "Rows computed together.", by_version, boundaries=ROWS)
-        self._batch_seconds = made(Histogram, "batch_seconds", "Seconds a batch took.", by_version, **timed)
-        self._waiting = made(Gauge, "requests_waiting", "Requests inside the replica.", ())
-        self._loads = made(Counter, "version_loads_total", "Versions loaded, or not.", ("version", "result"))
+        self._requests = made(Counter, names.REQUESTS, "Answers of infer requests.", ("version", "code"))
+        self._request_seconds = made(Histogram, names.REQUEST_SECONDS, "Seconds to an answer.", by_version, **timed)
+        self._batch_rows = made(Histogram, names.BATCH_ROWS, "Rows computed together.", by_version, boundaries=ROWS)
+        self._batch_seconds = made(Histogram, names.BATCH_SECONDS, "Seconds a batch took.", by_version, **timed)
+        self._waiting = made(Gauge, names.REQUESTS_WAITING, "Requests inside the replica.", ())
+        self._loads = made(Counter, names.VERSION_LOADS, "Versions loaded, or not.", ("version", "result"))
         self._lock = threading.Lock()
         self._answers: Tally[tuple[str, int]] = Tally()
         self._answer_seconds: list[tuple[str, float]] = []

@@ -1,0 +1,47 @@
+"""Whether MLflow servers answered when they were asked last, as a metric: what nobody could know of the servers' own.
+
+Objects may name any server, so few are remembered, and those that nobody asks any more are forgotten.
+"""
+
+from __future__ import annotations
+
+import time
+from heapq import nlargest
+
+from headrace.monitoring import names
+from headrace_operators.runtime.metrics import before_scrape, gauge
+
+_REMEMBER_SECONDS = 900.0
+_MOST = 20  # servers
+
+UP = gauge(
+    names.MLFLOW_UP,
+    "1 where this MLflow server answered the newest request, 0 where it did not or refused it; "
+    f"of the {_MOST} servers that were asked last, for {_REMEMBER_SECONDS / 60:.0f} minutes.",
+    ("server",),
+)
+_newest: dict[str, tuple[float, bool]] = {}
+
+
+def answered(server: str) -> None:
+    """SERVER (scheme, host and port) has answered."""
+    _newest[server] = time.monotonic(), True
+
+
+def failed(server: str) -> None:
+    """SERVER has not answered, or not as a server should."""
+    _newest[server] = time.monotonic(), False
+
+
+def _show() -> None:
+    oldest = time.monotonic() - _REMEMBER_SECONDS
+    kept = nlargest(_MOST, ((at, server) for server, (at, _) in _newest.items() if at > oldest))
+    known = {server: _newest[server] for _, server in kept}
+    _newest.clear()
+    _newest.update(known)
+    UP.clear()
+    for server, (_, up) in known.items():
+        UP.labels(server).set(up)
+
+
+before_scrape(_show)
