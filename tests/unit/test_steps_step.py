@@ -18,7 +18,7 @@ from headrace.steps.split import split_once
 from headrace.steps.step import LOST_EXIT_CODE, Outcome, Step, as_error, describe, run_step, uninterrupted
 from headrace.store import Store
 from headrace.store.run_events import EventReader
-from headrace.store.step_files import read_error, read_note, read_result, write_note
+from headrace.store.step_files import read_error, read_result, write_note
 
 RUN = "digits-aaaaaaaa"
 
@@ -218,19 +218,3 @@ def test_a_pod_that_goes_on_for_another_takes_its_error_back(place: Path) -> Non
     assert read_error(Store(), RUN, "train", "1") is not None
     run_step("train", RUN, "1", lambda step: Outcome({}))
     assert read_error(Store(), RUN, "train", "1") is None
-
-
-@pytest.mark.usefixtures("cluster")
-def test_a_run_of_a_schedule_gets_its_id_from_kubeflow_s_and_the_notes_of_the_schedule(place: Path) -> None:
-    write_note(Store(), "digits-", "origin", {"spec": {"name": "digits"}})
-    first, again, other = (run_step("split", "digits-", "1", lambda step: Outcome({}), job)["run_id"] for job in "aab")
-    assert first == again != other
-    assert first.startswith("digits-")
-    assert read_note(Store(), first, "origin") == {"spec": {"name": "digits"}}
-    assert run_step("split", "", "1", lambda step: Outcome({}), "a")["run_id"].startswith("scheduled-")
-
-
-def test_a_run_without_an_id_is_refused(place: Path) -> None:
-    with pytest.raises(SystemExit) as left:
-        run_step("split", "", "1", lambda step: pytest.fail("it began"))
-    assert left.value.code == 2

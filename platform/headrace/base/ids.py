@@ -23,16 +23,6 @@ def new_run_id(name: str) -> str:
     return f"{slug(name)}-{base64.b32encode(secrets.token_bytes(5)).decode().lower()}"
 
 
-def run_id_of_job(stem: str, job_id: str) -> str:
-    """The run id of a pipeline run that was not given one: the same in each of its steps, another for every JOB_ID.
-
-    Args:
-        stem: what the id begins with, as "digits-"; "" for a run of which not even that is known.
-    """
-    digest = hashlib.sha256(job_id.encode()).digest()
-    return f"{slug(stem or 'scheduled')}-{base64.b32encode(digest[:5]).decode().lower()}"
-
-
 def derived_run_id(name: str, seed: str) -> str:
     """The run id that belongs to SEED, which is unique where it comes from: the same wherever it is asked for."""
     digest = hashlib.sha256(seed.encode()).digest()[:5]

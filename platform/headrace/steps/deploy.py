@@ -33,14 +33,13 @@ class DeployTools:
     require_alias: Callable[[str, str], None]
 
 
-def deploy(deploy_spec: str, register_spec: str, registration: str, run_id: str, attempt: str, job_id: str = "") -> str:
+def deploy(deploy_spec: str, register_spec: str, registration: str, run_id: str, attempt: str) -> str:
     """Serve what the register step registered; returns the endpoint's URL.
 
     Args:
         deploy_spec: URI of the canonical JSON.
         register_spec: the register step's part, which names the alias.
         registration: URI of the register step's result.
-        job_id: Kubeflow's id of the run, for one that was given no run id.
     """
 
     def body(step: Step) -> Outcome:
@@ -49,7 +48,7 @@ def deploy(deploy_spec: str, register_spec: str, registration: str, run_id: str,
         alias = step.part(register_spec)["register"]["alias"]
         return deploy_once(step, local_tools(), step.part(deploy_spec), step.part(registration), alias)
 
-    return str(run_step("deploy", run_id, attempt, body, job_id)["endpoint"]["url"])
+    return str(run_step("deploy", run_id, attempt, body)["endpoint"]["url"])
 
 
 def deploy_once(

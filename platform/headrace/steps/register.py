@@ -50,7 +50,6 @@ def register(
     run_id: str,
     attempt: str,
     model: Artifact | None = None,
-    job_id: str = "",
 ) -> str:
     """Judge the model and register it; returns the URI of the step's result.
 
@@ -60,7 +59,6 @@ def register(
         train_spec: the train step's part, for a champion that has to be measured once more.
         training: URI of the train step's result.
         model: Kubeflow's output artifact.
-        job_id: Kubeflow's id of the run, for one that was given no run id.
 
     The process ends with the gate's exit code where the gate refuses.
     """
@@ -75,7 +73,7 @@ def register(
         describe(model, trained["package_uri"], name=registered.get("name"), version=registered.get("version"))
         return outcome
 
-    return uri_of(run_step("register", run_id, attempt, body, job_id))
+    return uri_of(run_step("register", run_id, attempt, body))
 
 
 class RegisterStep:

@@ -12,21 +12,13 @@ from headrace.store import Store
 MARKER = "split.json"  # a split's folder is whole once it is there
 
 
-def split(
-    split_spec: str,
-    run_id: str,
-    attempt: str,
-    source_fingerprint: str,
-    dataset: Artifact | None = None,
-    job_id: str = "",
-) -> str:
+def split(split_spec: str, run_id: str, attempt: str, source_fingerprint: str, dataset: Artifact | None = None) -> str:
     """Split the data that the part at SPLIT_SPEC names; returns the split's fingerprint.
 
     Args:
         split_spec: URI of the canonical JSON.
         source_fingerprint: of the source's listing when the run started; "at-run": list it now.
         dataset: Kubeflow's output artifact.
-        job_id: Kubeflow's id of the run, for one that was given no run id.
     """
 
     def body(step: Step) -> Outcome:
@@ -34,7 +26,7 @@ def split(
         describe(dataset, outcome.values["uri"], fingerprint=outcome.values["fingerprint"])
         return outcome
 
-    return str(run_step("split", run_id, attempt, body, job_id)["fingerprint"])
+    return str(run_step("split", run_id, attempt, body)["fingerprint"])
 
 
 def split_once(step: Step, split_spec: str, source_fingerprint: str) -> Outcome:

@@ -21,12 +21,11 @@ from typing import Any, Literal, NoReturn, Protocol
 
 from headrace.api import site
 from headrace.base import events
-from headrace.base.errors import Cancelled, HeadraceError, InvalidInput, RunFailed
-from headrace.base.ids import is_run_id, run_id_of_job
+from headrace.base.errors import Cancelled, HeadraceError, RunFailed
 from headrace.base.jsonfile import canonical
 from headrace.store import Store
 from headrace.store.run_events import told_in_store
-from headrace.store.step_files import forget_error, read_note, result_uri, step_uri, write_note
+from headrace.store.step_files import forget_error, read_note, result_uri, step_uri
 
 AT_RUN = "at-run"  # the value of a parameter that the step finds out by itself (scheduled runs)
 LOST_EXIT_CODE = 70  # of a step that ended without a word (EX_SOFTWARE)
@@ -130,23 +129,17 @@ def describe(artifact: Artifact | None, uri: str, **metadata: Any) -> None:
         file.write(canonical({"uri": uri}))
 
 
-def run_step(name: str, run_id: str, attempt: str, body: Callable[[Step], Outcome], job_id: str = "") -> dict[str, Any]:
+def run_step(name: str, run_id: str, attempt: str, body: Callable[[Step], Outcome]) -> dict[str, Any]:
     """Do BODY as the step NAME and leave word of how it ended.
-
-    Args:
-        run_id: the run; "", or what its id begins with ("digits-"), for one that a schedule made: then the id follows
-            from JOB_ID.
-        job_id: Kubeflow's id of the pipeline run.
 
     Returns what `result.json` holds. Any other end leaves the process with the error's exit code.
     """
-    known = is_run_id(run_id) or not job_id
-    step = Step(name, run_id if known else run_id_of_job(run_id, job_id), _acting(attempt))
+    step = Step(name, run_id, _acting(attempt))
     ended = _refuse_silence()
     logging.getLogger("httpx").setLevel(logging.WARNING)  # kfp logs at INFO; a line a request tells nobody anything
     signal.signal(signal.SIGTERM, _interrupt)
     with told_in_store(step.store, step.run_id, name, step.attempt):
-        return _carry_out(step, body, "" if known else run_id, ended)
+        return _carry_out(step, body, ended)
 
 
 def uri_of(result: Mapping[str, Any], store: Store | None = None) -> str:
@@ -164,11 +157,11 @@ def on_cluster() -> bool:
     return bool(os.environ.get(site.VARIABLE))
 
 
-def _carry_out(step: Step, body: Callable[[Step], Outcome], stem: str, ended: list[bool]) -> dict[str, Any]:
+def _carry_out(step: Step, body: Callable[[Step], Outcome], ended: list[bool]) -> dict[str, Any]:
     began = time.monotonic()
     events.emit("step", step=step.name, state="running")
     try:
-        _begin(step, stem)
+        _begin(step)
         outcome = body(step)
         result = _result(step, outcome, time.monotonic() - began)
         step.check()
@@ -181,30 +174,15 @@ def _carry_out(step: Step, body: Callable[[Step], Outcome], stem: str, ended: li
     return result
 
 
-def _begin(step: Step, stem: str) -> None:
+def _begin(step: Step) -> None:
     """Take the run over from its earlier attempts, and this attempt from a pod that was lost.
 
     A laptop's runner has done that already.
     """
-    if not is_run_id(step.run_id):
-        raise InvalidInput(
-            f"{step.run_id!r} is not a run's id",
-            action="pass one, or leave it empty and pass the id of Kubeflow's run as job_id",
-        )
     step.check()
-    if not on_cluster():
-        return
-    adopt_notes(step.store, stem, step.run_id)
-    step.store.claim_attempt(step.run_id, step.attempt)
-    forget_error(step.store, step.run_id, step.name, step.attempt)
-
-
-def adopt_notes(store: Store, stem: str, run_id: str) -> None:
-    """Give a run that a schedule made the notes that the schedule left under STEM ("digits-")."""
-    for name in ("origin", "options") if stem else ():
-        note = read_note(store, stem, name)
-        if note is not None and read_note(store, run_id, name) is None:
-            write_note(store, run_id, name, note)
+    if on_cluster():
+        step.store.claim_attempt(step.run_id, step.attempt)
+        forget_error(step.store, step.run_id, step.name, step.attempt)
 
 
 def _result(step: Step, outcome: Outcome, seconds: float) -> dict[str, Any]:

@@ -98,7 +98,6 @@ def train(
     attempt: str,
     model: Artifact | None = None,
     metrics: Any = None,
-    job_id: str = "",
 ) -> str:
     """Train and evaluate; returns the URI of the step's result.
 
@@ -107,7 +106,6 @@ def train(
         champion: reference of the version to measure beside the new one ("digits@champion"), "" for none.
         model: Kubeflow's output artifact of the package.
         metrics: Kubeflow's output artifact of the test metrics.
-        job_id: Kubeflow's id of the run, for one that was given no run id.
     """
 
     def body(step: Step) -> Outcome:
@@ -119,7 +117,7 @@ def train(
         describe(metrics, values["evaluation_uri"], **values["metrics"])
         return outcome
 
-    return uri_of(run_step("train", run_id, attempt, body, job_id))
+    return uri_of(run_step("train", run_id, attempt, body))
 
 
 class TrainStep:
