@@ -133,6 +133,11 @@ def _marker(database: Path) -> Path:
     return database.with_suffix(".version")
 
 
+def mark_current(database: Path) -> None:
+    """Write down that DATABASE has the schema of the MLflow that is installed now."""
+    _marker(database).write_text(version("mlflow"), encoding="utf-8")
+
+
 def _is_current(database: Path) -> bool:
     """Whether DATABASE was completed by the MLflow that is installed now; another's is what it is."""
     if database != sqlite_path(own_uri()):
@@ -145,8 +150,6 @@ def _is_current(database: Path) -> bool:
 
 def _create_store(uri: str, database: Path) -> None:
     import_mlflow()
-    import mlflow
-
     database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with translated(uri):
         if database.exists():
@@ -155,7 +158,7 @@ def _create_store(uri: str, database: Path) -> None:
             _create(database, artifact_root(uri))
     database.chmod(0o600)
     if uri == own_uri():
-        _marker(database).write_text(mlflow.__version__, encoding="utf-8")
+        mark_current(database)
 
 
 def _upgrade(uri: str) -> None:
