@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,8 @@ class Recipe:
     def folder_name(self, name: str) -> str:
         """The cache folder's name: NAME and a hash of whatever decides what is built."""
         folder = GO_MODULES / self.module
-        locks = (folder / "go.mod").read_bytes(), (folder / "go.sum").read_bytes()
+        sources = ["go.mod", "go.sum", *(["main.go"] if (folder / "main.go").exists() else [])]
+        locks = [(folder / name).read_bytes() for name in sources]
         rest = (self.programs, self.ldflags(), self.kustomization, os.uname().machine)
         return f"{name}-{digest_of(*locks, go()[1], repr(rest))}"
 
@@ -81,7 +83,11 @@ RECIPES = {
     "versitygw": Recipe(
         "versitygw", {"versitygw": "github.com/versity/versitygw/cmd/versitygw"}, {"main.Version": "v1.8.0"}
     ),
+    "node": Recipe("kubernetes", {name: _KUBERNETES + name for name in ("kubelet", "kube-proxy")}, _STRINGS),
+    "coredns": Recipe("coredns", {"coredns": "headrace.testbed/coredns"}),
+    "pause": Recipe("pause", {"pause": "headrace.testbed/pause"}),
 }
+NODE = ("node", "coredns", "pause")  # what only a node needs
 
 
 def _run_go(module: str, *arguments: str | Path) -> str:
@@ -135,9 +141,10 @@ def built(name: str) -> Path:
     return cached(recipe.folder_name(name), lambda folder: _build(name, recipe, folder))
 
 
-def missing() -> list[str]:
-    """The recipes that are not built yet."""
-    return [name for name, recipe in RECIPES.items() if not (cache_root() / recipe.folder_name(name)).exists()]
+def missing(names: Iterable[str] | None = None) -> list[str]:
+    """The recipes, of NAMES or of those that every control plane may need, that are not built yet."""
+    wanted = names if names is not None else [name for name in RECIPES if name not in NODE]
+    return [name for name in wanted if not (cache_root() / RECIPES[name].folder_name(name)).exists()]
 
 
 def program(name: str) -> Path:
@@ -154,10 +161,10 @@ def manifests(name: str) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Build the recipes named on the command line, or all of them."""
+    """Build the recipes named on the command line, or all that need no root to run."""
     started = time.monotonic()
     print(f"The test bed lies in {cache_root()}", flush=True)
-    for name in sys.argv[1:] or RECIPES:
+    for name in sys.argv[1:] or missing():
         built(name)
     if not sys.argv[1:]:
         debian_program("prometheus", "prometheus")

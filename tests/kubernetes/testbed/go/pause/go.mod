@@ -1,0 +1,3 @@
+module headrace.testbed/pause
+
+go 1.26.0
