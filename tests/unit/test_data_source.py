@@ -107,22 +107,25 @@ def test_an_unknown_protocol_says_what_is_allowed():
 
 
 def test_a_filesystem_that_is_not_installed_is_named_with_its_package(monkeypatch):
-    def missing(_url):
-        raise ImportError("Install s3fs to access S3")
+    def missing(_url, **_options):
+        raise ImportError("Install it")
 
     monkeypatch.setattr(fsspec.core, "url_to_fs", missing)
     with pytest.raises(DataInvalid) as error:
+        Source("gs://bucket/data")
+    assert error.value.action == "pip install gcsfs"
+    with pytest.raises(MissingExtra) as extra:
         Source("s3://bucket/data")
-    assert error.value.action == "pip install s3fs"
+    assert extra.value.action == "pip install 'headrace[cluster]'"
 
 
 def test_a_filesystem_that_does_not_answer_is_unavailable():
-    with pytest.raises(Unavailable, match="cannot be reached"), explained("s3://bucket"):
+    with pytest.raises(Unavailable, match="cannot be reached"), explained("s3://bucket", None):
         raise TimeoutError("no route")
 
 
 def test_a_file_without_permission_says_so():
-    with pytest.raises(DataInvalid, match="cannot be read"), explained("/secret"):
+    with pytest.raises(DataInvalid, match="cannot be read"), explained("/secret", None):
         raise PermissionError("denied")
 
 

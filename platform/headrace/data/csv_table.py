@@ -19,7 +19,7 @@ import pyarrow.csv as pcsv
 from headrace.base.errors import DataInvalid, Finding
 from headrace.data import columns as cols
 from headrace.data.formats import Report, Request, Tell
-from headrace.data.source import open_uri
+from headrace.data.source import scanned
 from headrace.data.tables import OnRagged, RowNumbers, Table, unheeded
 
 BLOCK_BYTES = 4 << 20  # read at once: large enough for whole-array work, small enough not to show in memory
@@ -36,7 +36,7 @@ class Csv(Table):
 
     def names(self, uri: str) -> list[str]:
         """See `Table.names`."""
-        with open_uri(uri) as file, _explained(uri):
+        with scanned(uri) as file, _explained(uri):
             return list(_reader(file, [], lambda _: "skip").schema.names)
 
     def kinds(self, uris: list[str], roles: cols.Roles, request: Request, report: Report, tell: Tell) -> dict[str, str]:
@@ -75,7 +75,7 @@ class Csv(Table):
             return "skip"
 
         kept = 0
-        with open_uri(uri) as file, _explained(uri):
+        with scanned(uri) as file, _explained(uri):
             for batch in _reader(file, names, ragged):
                 numbers = np.arange(kept, kept + batch.num_rows, dtype=np.int64)
                 kept += batch.num_rows

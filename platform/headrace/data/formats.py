@@ -96,7 +96,9 @@ class Report:
 
 
 class Payloads(ABC):
-    """The contents of some samples, by their index."""
+    """The contents of some samples, by their index. `distant`: each is a request of its own to a place far away."""
+
+    distant = False
 
     @abstractmethod
     def __getitem__(self, index: int) -> bytes | Mapping[str, Any]:

@@ -63,6 +63,8 @@ class FilePayloads(Payloads):
 
     def __init__(self, uris: Sequence[str], contents: Sequence[str]) -> None:
         self._uris, self._contents = uris, contents
+        first = str(uris[0]) if len(uris) else ""
+        self.distant = "://" in first and not first.startswith("builtin://")
 
     def __getitem__(self, index: int) -> bytes:
         uri = str(self._uris[index])

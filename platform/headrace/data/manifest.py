@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from headrace.base.errors import DataInvalid
+from headrace.data.ahead import read_ahead
 from headrace.data.formats import Payloads, get_format
 from headrace.data.strategies import SPLITS
 from headrace.data.write_manifest import MARKER
+from headrace.store.filesystems import open_to_scan, reached
 from headrace.store.store import Store
 from headrace_models.tasks.base import Sample, Schema
 
 COLUMNS = ["sample_id", "uri", "label", "content"]
+SCAN_BYTES = 16 << 20  # fetched at once from S3: a manifest file of 100,000 samples
 
 
 class Manifest:
@@ -70,9 +73,10 @@ class Manifest:
             raise ValueError(f"no split {split!r}: {', '.join(SPLITS)}")
         start = 0
         for file in self.summary["files"][split]:
-            path = self._store.path(f"{self._uri}/{file['name']}")
+            uri, filesystem = f"{self._uri}/{file['name']}", self._store.filesystem
+            path = self._store.path(uri)
             try:
-                with self._store.filesystem.open(path, "rb") as raw:
+                with reached(uri, filesystem), open_to_scan(filesystem, path, ahead_bytes=SCAN_BYTES) as raw:
                     for batch in pq.ParquetFile(raw).iter_batches(columns=names):
                         own = np.arange((rank - start) % world, batch.num_rows, world)
                         start += batch.num_rows
@@ -104,6 +108,13 @@ class Shard(Sequence[Sample]):
         index %= len(self)
         labels = {} if self._label is None else {self._label: self._rows.column("label")[index].as_py()}
         return Sample(self.sample_id(index), self._payloads[index], labels)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return self.samples(range(len(self)))
+
+    def samples(self, indices: Iterable[int]) -> Iterator[Sample]:
+        """The samples at INDICES in their order; distant payloads are read ahead. Raises as `__getitem__`."""
+        return read_ahead(self.__getitem__, indices) if self._payloads.distant else map(self.__getitem__, indices)
 
     def sample_id(self, index: int) -> str:
         """The id of the sample at INDEX, without reading its payload."""

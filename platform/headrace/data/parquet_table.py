@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pyarrow as pa
@@ -11,11 +12,12 @@ import pyarrow.parquet as pq
 from headrace.base.errors import DataInvalid, Finding
 from headrace.data import columns as cols
 from headrace.data.formats import Report, Request, Tell
-from headrace.data.source import open_uri
+from headrace.data.source import picked
 from headrace.data.tables import OnRagged, RowNumbers, Table
 
 BATCH_ROWS = 1 << 16
 BUFFER_BYTES = 1 << 20  # read ahead in each column, so that a huge row group is not read whole
+REMOTE_BUFFER_BYTES = 4 << 20  # the same where each read is a request
 
 
 class Parquet(Table):
@@ -58,7 +60,7 @@ class Parquet(Table):
     def read(self, uri: str, names: list[str], on_ragged: OnRagged) -> Iterator[tuple[RowNumbers, pa.RecordBatch]]:
         """See `Table.read`."""
         start = 0
-        with open_uri(uri) as raw:
+        with picked(uri) as raw, _whole(uri):
             file = _file(uri, raw)
             for group in range(file.num_row_groups):  # one by one: over all of them the reader keeps what it has read
                 for batch in file.iter_batches(batch_size=BATCH_ROWS, row_groups=[group], columns=names):
@@ -67,12 +69,21 @@ class Parquet(Table):
 
 
 def _schema(uri: str) -> pa.Schema:
-    with open_uri(uri) as raw:
-        return _file(uri, raw).schema_arrow
+    with picked(uri) as raw, _whole(uri):
+        schema: pa.Schema = _file(uri, raw).schema_arrow
+        return schema
 
 
 def _file(uri: str, raw: object) -> pq.ParquetFile:
+    return pq.ParquetFile(raw, pre_buffer=False, buffer_size=BUFFER_BYTES if "://" not in uri else REMOTE_BUFFER_BYTES)
+
+
+@contextmanager
+def _whole(uri: str) -> Iterator[None]:
+    """Turn what pyarrow says of a damaged file into an error that names the file."""
     try:
-        return pq.ParquetFile(raw, pre_buffer=False, buffer_size=BUFFER_BYTES)
-    except pa.ArrowInvalid as error:
+        yield
+    except (pa.ArrowInvalid, OSError) as error:
+        if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
+            raise  # of the disk or the network; pyarrow's own have no number
         raise DataInvalid(f"{uri} is not a whole Parquet file: {error}", action="write it again") from error

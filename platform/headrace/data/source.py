@@ -17,15 +17,25 @@ from typing import Any, BinaryIO, cast
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from headrace.base.errors import DataInvalid, HeadraceError, Unavailable
+from headrace.base.errors import DataInvalid, HeadraceError, InvalidInput, MissingExtra, Unavailable
 from headrace.base.jsonfile import canonical
 from headrace.data import builtin
+from headrace.store.filesystems import (
+    explanation,
+    files_below,
+    open_filesystem,
+    open_to_pick,
+    open_to_scan,
+    reached,
+    read_whole,
+)
 
 fsspec.register_implementation("builtin", builtin.BuiltinFileSystem, clobber=True)
 
 # What filesystems call the thing that changes when a file does, best first.
 STAMPS = ("etag", "ETag", "e_tag", "md5Hash", "version_id", "content_md5", "LastModified", "last_modified", "updated")
 STAMPS_OF_TIME = ("mtime", "created")
+SCAN_BYTES = 8 << 20  # fetched at once of a file on S3 that is read from its beginning
 
 
 @dataclass(frozen=True)
@@ -67,8 +77,15 @@ class Source:
 
     def is_file(self) -> bool:
         """Whether the source is one file (whose relative path is then the empty string)."""
-        with explained(self.address):
-            return Path(self.root).is_file() if self.local else bool(self.filesystem.isfile(self.root))
+        with listed(self.address, self.filesystem):
+            if self.local:
+                return Path(self.root).is_file()
+            try:
+                return bool(self.filesystem.info(self.root)["type"] == "file")
+            except FileNotFoundError as error:
+                if explanation(error, self.address, self.filesystem) is not None:
+                    raise
+                return False
 
     def files(self) -> list[SourceFile]:
         """Every file in order of its path; hidden ones (`.name`, also as a folder) and `__MACOSX` are not there.
@@ -77,7 +94,7 @@ class Source:
             DataInvalid: there is nothing at this address, or it may not be read.
             Unavailable: its filesystem does not answer.
         """
-        with explained(self.address):
+        with listed(self.address, self.filesystem):
             found = _walk(self.root) if self.local else self._find()
         return sorted(found, key=lambda file: file.path)
 
@@ -86,16 +103,14 @@ class Source:
         if self.is_file():
             info = self.filesystem.info(self.root)
             return [SourceFile("", int(info.get("size") or 0), _stamp(info))]
-        prefix = self.root.rstrip("/") + "/"
-        found = self.filesystem.find(self.root, detail=True)
+        found = files_below(self.filesystem, self.root)
         if not found and not self.filesystem.exists(self.root):
             raise FileNotFoundError(self.root)
-        files = ((name.removeprefix(prefix), info) for name, info in found.items())
-        return [SourceFile(p, int(info.get("size") or 0), _stamp(info)) for p, info in files if not _hidden(p)]
+        return [SourceFile(p, int(info.get("size") or 0), _stamp(info)) for p, info in found.items() if not _hidden(p)]
 
     def folders(self) -> list[str]:
         """The names of the folders directly inside, empty ones too where the filesystem has such."""
-        with explained(self.address):
+        with listed(self.address, self.filesystem):
             if self.local:
                 names = [entry.name for entry in os.scandir(self.root) if entry.is_dir()]
             else:
@@ -106,10 +121,6 @@ class Source:
     def read(self, path: str) -> bytes:
         """The bytes of the file at PATH."""
         return read_uri(self.uri(path))
-
-    def open(self, path: str) -> BinaryIO:
-        """The file at PATH for reading, decompressed if its name ends like a compressed one."""
-        return open_uri(self.uri(path))
 
     def fingerprint(self) -> str:
         """Hex sha256 of the listing: address, and path, size and stamp of every file."""
@@ -138,55 +149,79 @@ def fingerprint_source(data: Mapping[str, Any]) -> str:
 
 def read_uri(uri: str) -> bytes:
     """The bytes at URI. Raises DataInvalid where it is gone, Unavailable where its filesystem does not answer."""
-    with explained(uri):
-        if "://" not in uri:
+    if "://" not in uri:
+        with explained(uri, None):
             return Path(uri).read_bytes()
-        filesystem, path = _filesystem_of(uri)
-        return cast(bytes, filesystem.cat_file(path))
-
-
-def open_uri(uri: str) -> BinaryIO:
-    """The file at URI for reading, decompressed if its name ends like a compressed one. Raises as `read_uri`."""
-    with explained(uri):
-        filesystem, path = (LocalFileSystem(), uri) if "://" not in uri else _filesystem_of(uri)
-        return cast(BinaryIO, filesystem.open(path, "rb", compression="infer"))
+    filesystem, path = _filesystem_of(uri)
+    with explained(uri, filesystem):
+        return read_whole(filesystem, path)
 
 
 @contextmanager
-def explained(address: str) -> Iterator[None]:
+def scanned(uri: str) -> Iterator[BinaryIO]:
+    """The file at URI, to read it from its beginning; decompressed if its name ends like a compressed one.
+
+    Raises as `read_uri`, also for what happens while it is read in the block.
+    """
+    filesystem, path = _filesystem_of(uri)
+    with (
+        explained(uri, filesystem),
+        open_to_scan(filesystem, path, ahead_bytes=SCAN_BYTES, compression="infer") as file,
+    ):
+        yield cast(BinaryIO, file)
+
+
+@contextmanager
+def picked(uri: str) -> Iterator[BinaryIO]:
+    """The file at URI, to read pieces of it. Raises as `scanned`."""
+    filesystem, path = _filesystem_of(uri)
+    with explained(uri, filesystem), open_to_pick(filesystem, path) as file:
+        yield cast(BinaryIO, file)
+
+
+@contextmanager
+def explained(address: str, filesystem: fsspec.AbstractFileSystem | None) -> Iterator[None]:
     """Turn what filesystems raise into errors that say what to do."""
     try:
         yield
     except HeadraceError:
         raise
-    except FileNotFoundError as error:
-        raise DataInvalid(
-            f"there is nothing at {address}", action="check the path that was given, or data.source"
-        ) from error
-    except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
-        raise DataInvalid(f"{address} cannot be read: {error}", action="check its permissions") from error
+    except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
+        told = explanation(error, address, filesystem) if isinstance(error, FileNotFoundError) else None
+        raise told or _unreadable(address, error) from error
     except Exception as error:
+        if type(error).__name__ == "FileExpired":  # s3fs's word for another ETag than when the file was opened
+            message = f"{address} was changed while it was read"
+            raise DataInvalid(message, action="run again when nothing writes to it any more") from error
         if "://" not in address and not isinstance(error, OSError):
             raise
         message = f"{address} cannot be reached: {type(error).__name__}: {error}"
-        raise Unavailable(message, action="check the address, the network and its credentials") from error
+        action = "check the address, the network and its credentials"
+        raise explanation(error, address, filesystem) or Unavailable(message, action=action) from error
 
 
-def _filesystem_of(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+def _unreadable(address: str, error: OSError) -> DataInvalid:
+    if isinstance(error, FileNotFoundError):
+        return DataInvalid(f"there is nothing at {address}", action="check the path that was given, or data.source")
+    return DataInvalid(f"{address} cannot be read: {error}", action="check its permissions")
+
+
+@contextmanager
+def listed(address: str, filesystem: fsspec.AbstractFileSystem) -> Iterator[None]:
+    """As `explained`, for the source as a whole: there a refusal is the store's, not one file's."""
+    with explained(address, filesystem), reached(address, filesystem):
+        yield
+
+
+def _filesystem_of(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    if "://" not in uri:
+        return LocalFileSystem(), uri
     try:
-        filesystem, path = fsspec.core.url_to_fs(url)
-    except ImportError as error:
-        raise DataInvalid(f"no filesystem for {url} is installed: {error}", action=_package_for(url)) from error
-    except ValueError as error:
-        known = "a path, builtin:digits, s3://, gs://, https:// or another fsspec URL"
-        raise DataInvalid(f"{url} is no address: {error}", action=f"give {known}") from error
-    return filesystem, str(path)
-
-
-def _package_for(url: str) -> str:
-    known = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs", "http": "aiohttp"}
-    protocol = url.split("://", 1)[0].split("::")[-1]
-    return f"pip install {known.get(protocol.removesuffix('s') if protocol == 'https' else protocol, 'its package')}"
+        return open_filesystem(uri)
+    except MissingExtra:
+        raise
+    except InvalidInput as error:
+        raise DataInvalid(error.message, action=error.action) from error
 
 
 def _hidden(path: str) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from headrace.base.errors import DataInvalid, HeadraceError, InvalidInput
+from headrace.data.ahead import read_ahead
 from headrace.data.columns import CATEGORY, NUMBER, features_of
 from headrace.data.csv_table import Csv
 from headrace.data.folder_layout import is_image
@@ -144,17 +145,27 @@ def _pictures(files: Sequence[tuple[str, str]], name: str) -> Iterator[Piece]:
     rows: list[Row] = []
     contents: list[bytes] = []
     errors: dict[int, str] = {}
-    for uri, sample_id in files:
-        try:
-            contents.append(read_uri(uri))
-        except DataInvalid as error:
-            errors[len(rows)] = error.message
+    uris = [uri for uri, _ in files]
+    read = read_ahead(_content_of, uris) if uris and "://" in uris[0] else map(_content_of, uris)
+    for (uri, sample_id), content in zip(files, read, strict=True):
+        if isinstance(content, DataInvalid):
+            errors[len(rows)] = content.message
+        else:
+            contents.append(content)
         rows.append(Row(uri, sample_id))
         if len(rows) == PIECE_ROWS or sum(map(len, contents)) > PIECE_BYTES:
             yield Piece(rows, {name: _objects(contents)}, errors)
             rows, contents, errors = [], [], {}
     if rows:
         yield Piece(rows, {name: _objects(contents)}, errors)
+
+
+def _content_of(uri: str) -> bytes | DataInvalid:
+    """The bytes at URI, or why there are none."""
+    try:
+        return read_uri(uri)
+    except DataInvalid as error:
+        return error
 
 
 def _kinds(wanted: Mapping[str, str]) -> dict[str, str]:

@@ -12,11 +12,13 @@ import random
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
 
 from headrace.base.errors import DataInvalid, InvalidInput
+from headrace.data.manifest import Shard
 from headrace_models.tasks.base import BadInput, Batch, Example, Sample, Task
 
 # Bytes of decoded examples (small arrays, mostly uint8) that one worker keeps: 170,000 CIFAR pictures or 3,500 of
@@ -127,10 +129,17 @@ class Examples:
 
     def __getitem__(self, index: int) -> tuple[str, Example]:
         """(sample id, decoded example). Raises DataInvalid for a sample that cannot be decoded."""
-        kept = self._kept[index]
-        if kept is not None:
-            return kept
-        sample = self._samples[index]
+        return self._kept[index] or self._decoded(index, self._samples[index])
+
+    def many(self, indices: Sequence[int]) -> Iterator[tuple[str, Example]]:
+        """`self[index]` for each of INDICES; samples that are far away are on their way before they are needed."""
+        kept = [self._kept[index] for index in indices]
+        missing = [index for index, item in zip(indices, kept, strict=True) if item is None]
+        samples = _samples(self._samples, missing)
+        for index, item in zip(indices, kept, strict=True):
+            yield item or self._decoded(index, next(samples))
+
+    def _decoded(self, index: int, sample: Sample) -> tuple[str, Example]:
         try:
             item = sample.sample_id, self._task.decode(sample)
         except BadInput as error:
@@ -138,7 +147,7 @@ class Examples:
                 f"sample {sample.sample_id} cannot be decoded: {error}",
                 action="mend or remove the file and run again: the data has changed since it was split",
             ) from error
-        if not self._full:
+        if not self._full and self._kept[index] is None:
             size = size_of(item[1])
             if size <= self._left:
                 self._left -= size
@@ -149,6 +158,13 @@ class Examples:
         return item
 
 
+def _samples(samples: Sequence[Sample], indices: Sequence[int]) -> Iterator[Sample]:
+    """SAMPLES at INDICES: read ahead by a shard, which knows where its data is."""
+    if isinstance(samples, Shard):
+        return samples.samples(indices)
+    return (samples[index] for index in indices)
+
+
 def training_batches(
     examples: Examples, task: Task, *, schedule: Schedule, rank: int, seed: int, epoch: int
 ) -> Iterator[Batch]:
@@ -157,13 +173,13 @@ def training_batches(
     order = padded(epoch_order(len(examples), seed, epoch, rank), schedule.batches * size)
     varies = type(task).augment is not Task.augment
 
-    def prepared(index: int) -> Example:
-        sample_id, example = examples[index]
+    def prepared(sample_id: str, example: Example) -> Example:
         return task.augment(example, random.Random(f"{seed}/{epoch}/{sample_id}")) if varies else example
 
     def batches() -> Iterator[Batch]:
+        items = examples.many(order)
         for chunk in chunks(order, size):
-            yield task.collate([prepared(index) for index in chunk])
+            yield task.collate([prepared(*item) for item in islice(items, len(chunk))])
 
     return batches() if examples.complete else ahead(batches)
 
@@ -172,8 +188,9 @@ def evaluation_batches(examples: Examples, task: Task, size: int) -> Iterator[Ba
     """Every example once, in the shard's order."""
 
     def batches() -> Iterator[Batch]:
+        items = examples.many(range(len(examples)))
         for chunk in chunks(range(len(examples)), size):
-            yield task.collate([examples[index][1] for index in chunk])
+            yield task.collate([example for _, example in islice(items, len(chunk))])
 
     return batches() if examples.complete else ahead(batches)
 
