@@ -1,0 +1,78 @@
+{{/*
+Passwords and keys that the chart makes. Each has a number, its generation: the Secret holds those of the generations
+before and after the one in use as well, and the server takes all three. So a change (raising the number by one) makes
+one current that the server has known since long before, and takes none away that somebody may hold: nobody waits.
+What a Secret in the cluster holds is kept; only what is missing is made.
+*/}}
+{{- define "headrace.generated" -}}
+{{- $root := .root -}}
+{{- if not (hasKey $root.Release "headrace") -}}
+{{- $_ := set $root.Release "headrace" dict -}}
+{{- end -}}
+{{- $made := $root.Release.headrace -}}
+{{- if not (hasKey $made .secret) -}}
+{{- $there := lookup "v1" "Secret" $root.Release.Namespace .secret -}}
+{{- $data := ($there | default dict).data | default dict -}}
+{{- $generation := int .generation -}}
+{{- if and $data (not (hasKey $data (printf "secret-%d" $generation))) -}}
+{{- fail (printf "%s is %d, but the Secret %s in %s knows %s only: change it by one at a time, so that the server knows the new one before anybody uses it" .value $generation .secret $root.Release.Namespace (keys $data | sortAlpha | join ", ")) -}}
+{{- end -}}
+{{- $secrets := dict -}}
+{{- range $number := list (sub $generation 1) $generation (add $generation 1) -}}
+{{- if ge (int $number) 1 -}}
+{{- $key := printf "secret-%d" (int $number) -}}
+{{- $_ := set $secrets $key (index $data $key | default (randAlphaNum 40 | b64enc)) -}}
+{{- end -}}
+{{- end -}}
+{{- $_ := set $secrets "root" (index $data "root" | default (randAlphaNum 40 | b64enc)) -}}
+{{- $_ := set $made .secret $secrets -}}
+{{- end -}}
+{{- index $made .secret | toYaml -}}
+{{- end -}}
+
+{{- define "headrace.postgresql.secrets" -}}
+{{- include "headrace.generated" (dict "root" . "secret" "headrace-postgresql" "generation" .Values.postgresql.passwordGeneration "value" "postgresql.passwordGeneration") -}}
+{{- end -}}
+
+{{- define "headrace.s3.secrets" -}}
+{{- include "headrace.generated" (dict "root" . "secret" "headrace-s3" "generation" .Values.s3.keyGeneration "value" "s3.keyGeneration") -}}
+{{- end -}}
+
+{{/* The database's address with the current password. */}}
+{{- define "headrace.postgresql.uri" -}}
+{{- $number := int .Values.postgresql.passwordGeneration -}}
+{{- $secret := index (include "headrace.postgresql.secrets" . | fromYaml) (printf "secret-%d" $number) | b64dec -}}
+postgresql+psycopg2://mlflow_{{ $number }}:{{ $secret }}@headrace-postgresql.{{ .Release.Namespace }}.svc:5432/mlflow
+{{- end -}}
+
+{{/* Keys of the store for pods, as the data of a Secret; empty where there are none to give. */}}
+{{- define "headrace.store.data" -}}
+{{- if .Values.s3.enabled -}}
+{{- $number := int .Values.s3.keyGeneration -}}
+AWS_ACCESS_KEY_ID: {{ printf "headrace-%d" $number | b64enc }}
+AWS_SECRET_ACCESS_KEY: {{ index (include "headrace.s3.secrets" . | fromYaml) (printf "secret-%d" $number) }}
+AWS_ENDPOINT_URL: {{ include "headrace.s3.endpoint" . | b64enc }}
+AWS_REGION: {{ .Values.s3.region | b64enc }}
+{{- else if .Values.s3.external.existingSecret -}}
+{{- include "headrace.existing" (dict "root" . "secret" .Values.s3.external.existingSecret "keys" (list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY") "value" "s3.external.existingSecret") -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The data of a Secret of the release's namespace that must exist with KEYS; empty where no cluster answers. */}}
+{{- define "headrace.existing" -}}
+{{- $there := lookup "v1" "Secret" .root.Release.Namespace .secret -}}
+{{- $data := ($there | default dict).data | default dict -}}
+{{- if include "headrace.live" .root -}}
+{{- if not $there -}}
+{{- fail (printf "%s is %s, but there is no such Secret in %s: kubectl create secret generic %s -n %s %s" .value .secret .root.Release.Namespace .secret .root.Release.Namespace (printf "--from-literal=%s=..." (join "=... --from-literal=" .keys))) -}}
+{{- end -}}
+{{- range .keys -}}
+{{- if not (hasKey $data .) -}}
+{{- fail (printf "%s is %s, but that Secret in %s has no key %s; it has %s" $.value $.secret $.root.Release.Namespace . (keys $data | sortAlpha | join ", ")) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- with $data -}}
+{{ toYaml . }}
+{{- end -}}
+{{- end -}}
