@@ -73,9 +73,10 @@ class EventMirror:
 
     def _read_before(self) -> list[str]:
         try:
-            return self._store.filesystem.cat_file(self._store.path(self._uri)).decode("utf-8", "replace").splitlines()
+            data = self._store.read_bytes(self._uri) or b""
         except Exception:
             return []
+        return data.decode("utf-8", "replace").splitlines()
 
     def _follow(self) -> None:
         last = False
