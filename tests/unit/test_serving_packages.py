@@ -9,6 +9,7 @@ from typing import Any
 import fsspec
 import pytest
 
+from headrace.base.errors import Unavailable
 from headrace.serving.contract import StableVersion
 from headrace.serving.packages import fetch_package
 
@@ -55,11 +56,24 @@ def test_a_copy_that_fails_leaves_nothing_behind_and_is_made_anew(
         whole(self, source, target, **rest)
 
     monkeypatch.setattr(type(remote), "get_file", broken)
-    with pytest.raises(OSError, match="network"):
+    with pytest.raises(Unavailable, match="network"):
         fetch_package(version("memory://store/packages/abc"), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["abc.lock"]
     monkeypatch.setattr(type(remote), "get_file", whole)
     assert (fetch_package(version("memory://store/packages/abc"), tmp_path) / "headrace.json").is_file()
+
+
+def test_a_copied_package_needs_its_store_no_more(
+    remote: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = fetch_package(version("memory://store/packages/abc"), tmp_path)
+
+    def down(*_: Any, **__: Any) -> None:
+        raise TimeoutError("the store is down")
+
+    for name in ("info", "find", "get_file", "exists", "ls"):
+        monkeypatch.setattr(type(remote), name, down)
+    assert fetch_package(version("memory://store/packages/abc"), tmp_path) == folder
 
 
 def test_a_package_that_is_not_there_is_said(tmp_path: Path) -> None:

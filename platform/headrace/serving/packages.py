@@ -2,10 +2,12 @@
 
 A package in a local store is read where it lies. A remote one is copied once per machine into a cache named by its
 hash; a copy is whole or absent, and every file is checked against the manifest's hashes when the package is loaded.
+What is in the cache needs no store: a replica restarts while S3 is down.
 """
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 import time
@@ -17,14 +19,20 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from headrace.base import home
+from headrace.base.errors import InvalidInput
 from headrace.base.locks import file_lock
 from headrace.serving.contract import StableVersion
+from headrace.store.filesystems import files_below, get_within, open_filesystem, reached
 from headrace_models.tasks.base import Arrays, Signature
 
 if TYPE_CHECKING:
     from headrace_models.package import LoadedModel
 
+logger = logging.getLogger("headrace.serving")
+
 MARKER = "headrace.json"
+DAMAGED = "package-damaged"  # the error code of a package that is not what its manifest says
+COPY_SECONDS = 600.0  # for a whole package: a store that trickles must not hold a new version for ever
 
 
 class ServedModel(Protocol):
@@ -59,49 +67,78 @@ class PackagedModel:
 def fetch_package(version: StableVersion, cache: Path | None = None) -> Path:
     """The local folder of VERSION's package, copied into CACHE (default: below home) if its store is remote.
 
-    Raises FileNotFoundError where there is no package, and what the filesystem raises where it cannot be reached.
+    Raises:
+        FileNotFoundError: there is no package.
+        Unavailable: the store refuses or does not answer.
     """
-    filesystem, root = fsspec.core.url_to_fs(version.package_uri)
-    if not filesystem.exists(f"{root}/{MARKER}"):
-        raise FileNotFoundError(f"there is no package at {version.package_uri}")
+    filesystem, root = open_filesystem(version.package_uri)
     if isinstance(filesystem, LocalFileSystem):
+        if not Path(root, MARKER).is_file():
+            raise FileNotFoundError(f"there is no package at {version.package_uri}")
         return Path(root)
-    return _copy(filesystem, str(root), version.sha256, cache or home.folder("cache", "packages"))
-
-
-def _copy(filesystem: fsspec.AbstractFileSystem, root: str, sha256: str, cache: Path) -> Path:
-    target = cache / sha256
-    with file_lock(cache / f"{sha256}.lock", holder=f"a replica that copies package {sha256[:12]}"):
-        if (target / MARKER).is_file():
-            return target
-        shutil.rmtree(target, ignore_errors=True)
-        partial = Path(tempfile.mkdtemp(dir=cache, prefix=".partial-"))
-        try:
-            for remote in filesystem.find(root):
-                local = partial / str(remote).removeprefix(root).lstrip("/")
-                local.parent.mkdir(parents=True, exist_ok=True)
-                filesystem.get_file(remote, str(local))
-            partial.rename(target)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+    cache = cache or home.folder("cache", "packages")
+    target = cache / version.sha256
+    with file_lock(cache / f"{version.sha256}.lock", holder=f"a replica that copies package {version.sha256[:12]}"):
+        if not (target / MARKER).is_file():
+            with reached(version.package_uri, filesystem):
+                _copy(filesystem, version.package_uri, root, target)
     return target
+
+
+def _copy(filesystem: fsspec.AbstractFileSystem, uri: str, root: str, target: Path) -> None:
+    """Copy what is below ROOT to the folder TARGET, which is there when it is whole."""
+    deadline = time.monotonic() + COPY_SECONDS
+    names = sorted(files_below(filesystem, root))
+    if MARKER not in names:
+        raise FileNotFoundError(f"there is no package at {uri}")
+    shutil.rmtree(target, ignore_errors=True)
+    partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=".partial-"))
+    try:
+        for name in names:
+            local = partial / name
+            local.parent.mkdir(parents=True, exist_ok=True)
+            get_within(filesystem, f"{root.rstrip('/')}/{name}", str(local), max(1.0, deadline - time.monotonic()))
+        partial.rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def load_served_model(version: StableVersion, device: str) -> ServedModel:
     """Fetch VERSION's package, hold it to the hash that the deployer named, and load it on DEVICE.
 
-    Raises whatever is wrong with the package; the message is what a deployer is shown.
+    A copy in the cache that was damaged since is fetched once more. Raises whatever is wrong with the package; the
+    message is what a deployer is shown.
     """
+    folder = fetch_package(version)
+    try:
+        return _load(folder, version, device)
+    except InvalidInput as error:
+        if error.code != DAMAGED or _is_local(version):
+            raise
+        logger.warning("%s; it is fetched anew", error.message)
+    (folder / MARKER).unlink(missing_ok=True)
+    try:
+        return _load(fetch_package(version), version, device)
+    except InvalidInput as error:
+        raise InvalidInput(f"{version.package_uri}: {error.message}", action=error.action, code=error.code) from error
+
+
+def _load(folder: Path, version: StableVersion, device: str) -> PackagedModel:
     from headrace_models.package import load_package, read_package
 
-    folder = fetch_package(version)
     found = read_package(folder).sha256
     if found != version.sha256:
-        raise ValueError(
+        raise InvalidInput(
             f"the package at {version.package_uri} has sha256 {found[:12]}…, but version {version.version} is "
-            f"registered with {version.sha256[:12]}…"
+            f"registered with {version.sha256[:12]}…",
+            action="register what is there, or train it again",
+            code=DAMAGED,
         )
     return PackagedModel(load_package(folder, device=device))
+
+
+def _is_local(version: StableVersion) -> bool:
+    return "://" not in version.package_uri
 
 
 def answer_example(model: ServedModel) -> float:

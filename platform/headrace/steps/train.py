@@ -345,5 +345,4 @@ def local_folder(store: Store, uri: str) -> Iterator[Path]:
         yield Path(store.path(uri))
         return
     with tempfile.TemporaryDirectory(prefix="headrace-") as copy:
-        store.filesystem.get(f"{store.path(uri)}/", f"{copy}/", recursive=True)
-        yield Path(copy)
+        yield store.get_folder(uri, Path(copy))

@@ -36,6 +36,7 @@ _REFUSED = (
     "RequestTimeTooSkewed",
     "SignatureDoesNotMatch",
 )
+_TRANSPORTS = {"adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "fsspec", "gcsfs", "google", "s3fs", "urllib3"}
 _NO_CREDENTIALS = {
     "CredentialRetrievalError",
     "NoCredentialsError",
@@ -160,6 +161,8 @@ def explanation(
 ) -> HeadraceError | None:
     """What ERROR of FILESYSTEM at URL means for people, or None where it says so itself."""
     if isinstance(error, HeadraceError) or filesystem is None or isinstance(filesystem, LocalFileSystem):
+        return None
+    if not isinstance(error, OSError) and type(error).__module__.split(".")[0] not in _TRANSPORTS:
         return None
     if not is_s3(filesystem):
         return None if isinstance(error, (FileNotFoundError, FileExistsError)) else _unreachable(url, url, error)

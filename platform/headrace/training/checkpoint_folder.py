@@ -7,8 +7,6 @@ before a training starts.
 
 from __future__ import annotations
 
-import json
-
 from headrace.store import Store
 
 SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's; held by a test
@@ -17,23 +15,17 @@ PREFIX = "checkpoint_"
 
 def committed(store: Store, checkpoints_uri: str) -> list[str] | None:
     """The folder names of the checkpoints that exist, oldest first; None where there never was one."""
-    try:
-        snapshot = json.loads(store.filesystem.cat_file(store.path(f"{checkpoints_uri}/{SNAPSHOT}")))
-    except FileNotFoundError:
+    snapshot = store.read_json(f"{checkpoints_uri}/{SNAPSHOT}")
+    if snapshot is None:
         return None
     return [str(result["checkpoint_dir_name"]) for result in snapshot["checkpoint_results"]]
 
 
 def remove_uncommitted(store: Store, checkpoints_uri: str) -> list[str]:
     """Remove the folders that no snapshot names; returns their names. Only for whoever owns the run's attempt."""
-    root = store.path(checkpoints_uri)
-    if not store.filesystem.isdir(root):
-        return []
-    named = set(committed(store, checkpoints_uri) or ())
-    removed = []
-    for path in store.filesystem.ls(root, detail=False):
-        name = str(path).rstrip("/").rsplit("/", 1)[-1]
-        if name.startswith(PREFIX) and name != SNAPSHOT and name not in named:
-            store.filesystem.rm(path, recursive=True)
-            removed.append(name)
+    there = [name for name in store.names(checkpoints_uri) if name.startswith(PREFIX) and name != SNAPSHOT]
+    named = set(committed(store, checkpoints_uri) or ()) if there else set()
+    removed = [name for name in there if name not in named]
+    for name in removed:
+        store.remove_folder(f"{checkpoints_uri}/{name}")
     return removed

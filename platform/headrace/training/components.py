@@ -35,7 +35,10 @@ def fetch_code(store: Store, code: Mapping[str, Any] | None, into: Path) -> Path
     """The user's own model code as a folder of this machine."""
     if code is None:
         return None
-    return unpack_code(store.filesystem.cat_file(store.path(str(code["uri"]))), into / str(code["sha256"]))
+    archive = store.read_bytes(str(code["uri"]))
+    if archive is None:
+        raise InvalidInput(f"the model's own code is gone: {code['uri']}", action="run the spec again")
+    return unpack_code(archive, into / str(code["sha256"]))
 
 
 def make_model(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headrace.base.errors import HeadraceError, InvalidInput
+from headrace.base.errors import HeadraceError, InvalidInput, Unavailable, error_from_record
 from headrace.store import Store
 from headrace.training.batches import Examples, evaluation_batches
 from headrace.training.group import Group
@@ -40,16 +40,15 @@ def local_package(store: Store, uri: str, into: Path) -> Path:
 
     Raises:
         InvalidInput: there is none.
+        Unavailable: the store does not answer.
     """
     path = store.path(uri)
     if store.local and Path(path).is_dir():
         return Path(path)
-    folder = into / uri.rstrip("/").rsplit("/", 1)[-1]
     try:
-        store.filesystem.get(f"{path.rstrip('/')}/", f"{folder}/", recursive=True)
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"there is no package at {uri}: {error}", action="was it removed from the store?") from error
-    return folder
+        return store.get_folder(uri, into / uri.rstrip("/").rsplit("/", 1)[-1])
+    except FileNotFoundError as error:
+        raise InvalidInput(f"there is no package at {uri}", action="was it removed from the store?") from error
 
 
 def require_comparable(task: Task, name: str, schema: Schema) -> None:
@@ -117,24 +116,24 @@ class Evaluator:
         """Measure the package at URI. Raises on every worker if it fails on one."""
         with tempfile.TemporaryDirectory(prefix="headrace-package-") as scratch:
             package, error = self._load(uri, task_name, Path(scratch))
-            errors = [found for found in self._group.gather(error) if found]
+            errors = [found for found in self._group.gather(error and error.to_record()) if found]
             if errors or package is None:
-                raise InvalidInput(errors[0], action="")
+                raise _told(error_from_record(errors[0]))
             examples = Examples(self._shard, package.task)
             batches = evaluation_batches(examples, package.task, BATCH)
             metrics, _, samples = judge(package.model, None, package.task, batches, self._group, self._teller)
         return Evaluation(package, metrics, samples, examples)
 
-    def _load(self, uri: str, task_name: str, scratch: Path) -> tuple[LoadedModel | None, str | None]:
+    def _load(self, uri: str, task_name: str, scratch: Path) -> tuple[LoadedModel | None, HeadraceError | None]:
         try:
             folder = local_package(self._store, uri, scratch)
             package = load_package(folder, str(self._group.device))
             require_comparable(package.task, task_name, self._schema)
             return package, None
         except HeadraceError as error:
-            return None, error.message
+            return None, error
         except Exception as error:  # a package may carry anybody's code
-            return None, f"{type(error).__name__}: {error}"
+            return None, InvalidInput(f"{type(error).__name__}: {error}")
 
     def write(self, evaluation: Evaluation, history: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
         """Store an evaluation with its pictures, the record last; returns the record.
@@ -166,6 +165,11 @@ class Evaluator:
         if history:
             figures["loss_curves"] = loss_curves(history)
         return {name: _png(figure) for name, figure in figures.items()}
+
+
+def _told(error: HeadraceError) -> HeadraceError:
+    """ERROR of one worker as all raise it: a store that is down is no fault of the package."""
+    return error if isinstance(error, Unavailable) else InvalidInput(error.message, action="")
 
 
 def _png(figure: Figure) -> bytes:

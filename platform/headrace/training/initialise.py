@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-import fsspec
 import torch
 
 from headrace.base.errors import Finding, InvalidInput, SpecInvalid
+from headrace.store.filesystems import open_filesystem, reached, read_whole
 from headrace_models.catalog import matches
 
 Shape = tuple[int, ...]
@@ -59,15 +59,17 @@ def read_weights(uri: str) -> dict[str, torch.Tensor]:
 
     Raises:
         InvalidInput: there is neither at URI, or it cannot be read.
+        Unavailable: its store does not answer.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
 
     try:
-        filesystem, path = fsspec.core.url_to_fs(uri)
-        if filesystem.isdir(path):
-            path = f"{path.rstrip('/')}/model.safetensors"
-        weights = load(filesystem.cat_file(path))
+        filesystem, path = open_filesystem(uri)
+        with reached(uri, filesystem):
+            if not path.endswith(".safetensors") and filesystem.isdir(path):
+                path = f"{path.rstrip('/')}/model.safetensors"
+            weights = load(read_whole(filesystem, path))
     except (OSError, ValueError, SafetensorError) as error:
         raise InvalidInput(
             f"model.init_from: no weights can be read from {uri}: {error}",

@@ -185,6 +185,8 @@ def _translated(failure: BaseException, request: TrainingRequest) -> Exception:
     """What a controller's failure means: mostly the first worker's own error, sometimes no room for the workers."""
     if isinstance(failure, WorkerFailure):
         return failure
+    if (told := _store_failure(failure, request)) is not None:
+        return told
     if type(failure).__name__ in ("WorkerGroupStartupTimeoutError", "InsufficientClusterResourcesError"):
         return NotEnoughResources(
             f"{request.workers[0]} workers could not be placed: others hold the CPUs or GPUs",
@@ -195,6 +197,16 @@ def _translated(failure: BaseException, request: TrainingRequest) -> Exception:
         action="look into the log, then `headrace resume`",
         code="controller-failed",
     )
+
+
+def _store_failure(failure: BaseException, request: TrainingRequest) -> HeadraceError | None:
+    """What a controller's failure says of the store that it writes its snapshot to, if it is the store's."""
+    from headrace.store import Store
+    from headrace.store.filesystems import explanation
+
+    causes = (failure, failure.__cause__)
+    told = (explanation(one, request.checkpoints_uri, Store(request.store_url).filesystem) for one in causes if one)
+    return next((one for one in told if one is not None), None)
 
 
 def _given_up(error: Any, request: TrainingRequest) -> Exception:

@@ -17,6 +17,7 @@ import torch
 from headrace.base.errors import InvalidInput
 from headrace.data import Manifest
 from headrace.store import Store
+from headrace.store.filesystems import reached
 from headrace.training import components
 from headrace.training.batches import Examples, Schedule, evaluation_batches, seed_of, share_out, training_batches
 from headrace.training.checkpoint import (
@@ -103,7 +104,7 @@ class Work:
         checkpoint = ray.train.get_checkpoint()
         if checkpoint is None:
             return None
-        with checkpoint.as_directory() as folder:
+        with reached(self.request.checkpoints_uri, self.store.filesystem), checkpoint.as_directory() as folder:
             return read_checkpoint(Path(folder))
 
     def _task(self, shard: Any, saved: Saved | None) -> Task:
@@ -291,4 +292,5 @@ class EpochLoop:
             }
             write_checkpoint(folder, weights_of(self.trainer.model), state)
             checkpoint = ray.train.Checkpoint.from_directory(str(folder))
-        ray.train.report({"epochs": new}, checkpoint=checkpoint, delete_local_checkpoint_after_upload=True)
+        with reached(self.work.request.checkpoints_uri, self.work.store.filesystem):
+            ray.train.report({"epochs": new}, checkpoint=checkpoint, delete_local_checkpoint_after_upload=True)
