@@ -537,6 +537,38 @@ def test_suspending_before_the_ray_job_was_seen_deletes_it_when_it_is() -> None:
     assert [action.uid for action in scene.actions(Delete)] == ["job-1"]
 
 
+def held(scene: Scene, until: str) -> dict[str, Any]:
+    """The object of SCENE, waited for UNTIL then."""
+    annotations = {"headrace.dev/held-until": until}
+    return {**scene.seen.run, "metadata": {**scene.seen.run["metadata"], "annotations": annotations}}
+
+
+def test_a_run_that_is_waited_for_goes_on_and_is_looked_at_when_that_ends() -> None:
+    scene = running()
+    scene = scene.look(run=held(scene, rfc3339(at(600))))
+    assert scene.status.phase == "Running"
+    assert scene.plan.again_after_seconds is not None
+    assert scene.plan.again_after_seconds <= 600
+
+
+def test_a_run_that_nobody_waits_for_any_more_rests_until_somebody_does() -> None:
+    scene = running()
+    scene = scene.look(601, run=held(scene, rfc3339(at(600))))
+    assert (scene.status.phase, scene.condition("Suspended")) == ("Suspended", ("True", "NotWaitedFor"))
+    assert "the step that waited for it has ended" in scene.status.message
+    scene = scene.look(602)
+    assert [action.name for action in scene.actions(Delete)] == ["digits-1"]
+    assert scene.status.failures == 0
+    scene = scene.look(660, jobs=(), pods=()).look(700, run=held(scene, rfc3339(at(1300))))
+    assert (scene.status.attempt, scene.condition("Suspended")) == (2, ("False", "NotAsked"))
+
+
+@pytest.mark.parametrize("text", ["tomorrow", "", "2026-11-26T00:00:00"])
+def test_a_hold_that_is_no_time_holds_nothing(text: str) -> None:
+    scene = running()
+    assert scene.look(601, run=held(scene, text)).status.phase == "Running"
+
+
 # The queue
 
 

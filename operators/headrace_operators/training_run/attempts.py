@@ -9,6 +9,7 @@ from headrace_operators.kinds import RAY_JOB
 from headrace_operators.runtime.actions import Create, Tell
 from headrace_operators.runtime.conditions import parse_time, rfc3339
 from headrace_operators.training_run import endings
+from headrace_operators.training_run.hold import rests
 from headrace_operators.training_run.losses import backstop
 from headrace_operators.training_run.observe import Job, Observed
 from headrace_operators.training_run.rayjob import Attempt, job_name, ray_job
@@ -21,8 +22,8 @@ KUBERAY_MISSING_SECONDS = 10.0  # until we look again whether somebody has insta
 def between(seen: Observed, now: datetime) -> Step:
     """No attempt is under way: why the next one is not opened, or that it is."""
     status = seen.status
-    if seen.spec.suspend:
-        return Step("Suspended", "spec.suspend is true", last_said(seen), suspended=True)
+    if resting := rests(seen, now):
+        return Step("Suspended", resting, last_said(seen), suspended=True)
     if seen.errors:
         return Step("Pending", f"spec is refused: {seen.errors[0]}", ("SpecInvalid", "; ".join(seen.errors)))
     if not seen.kuberay:

@@ -15,6 +15,7 @@ from headrace_operators.runtime.actions import Action, Delete, Plan, Tell
 from headrace_operators.runtime.conditions import parse_time
 from headrace_operators.runtime.kinds import key_of
 from headrace_operators.training_run import attempts, endings, losses
+from headrace_operators.training_run.hold import hold_ends, rests
 from headrace_operators.training_run.observe import Job, Observed
 from headrace_operators.training_run.outcome import Over, over, succeeded
 from headrace_operators.training_run.status import Step, status_of
@@ -50,8 +51,8 @@ def _ended(seen: Observed, job: Job | None, now: datetime) -> Over | float | Non
     """How the attempt under way ended; seconds, if that is known only then; None if it goes on."""
     if job is not None and job.owned and (found := over(job)) is not None:
         return found
-    if seen.spec.suspend:
-        return Over("Suspended", "spec.suspend is true; the checkpoint stays", "suspended")
+    if resting := rests(seen, now):
+        return Over("Suspended", f"{resting}; the checkpoint stays", "suspended")
     if losses.deleted(seen, job):
         return Over("RayJobDeleted", f"somebody deleted RayJob {seen.status.ray_job_name}")
     if job is None or not job.owned:
@@ -98,7 +99,8 @@ def _again(seen: Observed, step: Step, now: datetime) -> float | None:
         return seen.spec.ttl_seconds_after_finished
     end = _deadline(seen)
     left = None if end is None else max(0.0, (end - now).total_seconds())
-    return min((seconds for seconds in (step.again, left) if seconds is not None), default=None)
+    times = (step.again, left, hold_ends(seen, now))
+    return min((seconds for seconds in times if seconds is not None), default=None)
 
 
 def _events(seen: Observed, step: Step) -> list[Action]:

@@ -61,7 +61,9 @@ def _conditions(seen: Observed, step: Step, now: datetime) -> list[dict[str, Any
         return condition(previous, type_, status, reason, message, generation=seen.generation, now=now)
 
     mlflow = _mlflow(seen.reading) or _before(seen.status, "MLflowReachable", "NotAskedYet", "nothing has run yet")
-    suspension = ("True", "Asked", "spec.suspend is true") if step.suspended else ("False", "NotAsked", "")
+    why = "spec.suspend is true" if seen.spec.suspend else step.message
+    reason = "Asked" if seen.spec.suspend else "NotWaitedFor"
+    suspension = ("True", reason, why) if step.suspended else ("False", "NotAsked", "")
     return [
         make("Accepted", *_accepted(seen)),
         make("Running", "True" if step.phase == "Running" else "False", *step.running),

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field
 from pydantic.config import JsonDict
 
 from headrace.api.data import Data
-from headrace.api.parts import Authentication, Condition, MLflowSettings, Part, Status, StoreSettings
+from headrace.api.parts import GROUP, Authentication, Condition, MLflowSettings, Part, Status, StoreSettings
 from headrace.api.pods import PodSettings
 from headrace.api.rules import list_map, rule, rules
 from headrace.api.texts import Address, ObjectName, Text, Time, pattern
@@ -16,6 +16,10 @@ from headrace.api.training import Model, Named, Train
 from headrace.spec.model import LABEL_PATTERN
 
 KIND = "TrainingRun"
+
+# Annotation: until when (RFC 3339) a run goes on that somebody waits for, who writes it anew while he does. Without it a
+# run goes on by itself.
+HELD_UNTIL = f"{GROUP}/held-until"
 
 # What all attempts of a run must have in common, since the next one goes on from the checkpoint of the one before. It
 # may still be mended until the first attempt is made. The rest (pods, deadlines, secrets) holds from the next attempt.
