@@ -122,6 +122,10 @@ class Cluster:
             return None
         return patched
 
+    def patch_status(self, kind: Kind, name: str, status: Mapping[str, Any]) -> Object | None:
+        """Merge STATUS into the object's status; None where the object is gone."""
+        return self.patch(kind, f"{name}/status", {"status": dict(status)})
+
     def delete(self, kind: Kind, name: str, *, uid: str | None = None) -> bool:
         """Delete the object, only the one of UID where that is given; whether it was there."""
         options = {"propagationPolicy": "Background", **({"preconditions": {"uid": uid}} if uid else {})}

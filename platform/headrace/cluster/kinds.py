@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from headrace.api import model_deployment, training_run
+from headrace.api import model_deployment, model_monitor, training_run
 from headrace.api.parts import GROUP, VERSION
 
 Object = Mapping[str, Any]  # an API object as JSON values
@@ -34,5 +34,6 @@ class Kind:
 
 TRAINING_RUN = Kind(GROUP, VERSION, training_run.KIND, "trainingruns")
 MODEL_DEPLOYMENT = Kind(GROUP, VERSION, model_deployment.KIND, "modeldeployments")
+MODEL_MONITOR = Kind(GROUP, VERSION, model_monitor.KIND, "modelmonitors")
 LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases")
 POD = Kind("", "v1", "Pod", "pods")
