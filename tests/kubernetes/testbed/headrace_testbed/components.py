@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from headrace_testbed.api import Object
@@ -12,11 +13,19 @@ from headrace_testbed.pki import Pki
 from headrace_testbed.processes import Daemon, free_port
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where daemons run: on this machine's loopback, or with a node, behind an address that pods can reach."""
+
+    prefix: tuple[str, ...] = ()  # what runs a command there
+    address: str = "127.0.0.1"
+
+
 class Components:
     """The daemons of the control plane in FOLDER, none of them started."""
 
-    def __init__(self, folder: Path, pki: Pki, url: str, audit_policy: Object | None) -> None:
-        self._folder, self._pki, self._url = folder, pki, url
+    def __init__(self, folder: Path, pki: Pki, url: str, audit_policy: Object | None, place: Place) -> None:
+        self._folder, self._pki, self._url, self._place = folder, pki, url, place
         self._binaries = built("kubernetes")
         self._token_public, self._token_key = pki.key_pair("service-accounts")
         self.etcd_url = f"http://127.0.0.1:{free_port()}"
@@ -32,7 +41,7 @@ class Components:
         return write_kubeconfig(path, self._url, self._pki.ca_file, by_certificate(certificate))
 
     def _daemon(self, program: Path, *flags: str) -> Daemon:
-        return Daemon(program.name, [program, *flags], self._folder / f"{program.name}.log")
+        return Daemon(program.name, [*self._place.prefix, program, *flags], self._folder / f"{program.name}.log")
 
     def _etcd(self) -> Daemon:
         peer = f"http://127.0.0.1:{free_port()}"
@@ -58,10 +67,8 @@ class Components:
         return self._daemon(
             self._binaries / "kube-apiserver",
             f"--etcd-servers={self.etcd_url}",
-            "--bind-address=127.0.0.1",
-            "--advertise-address=127.0.0.1",
             f"--secure-port={self._url.rpartition(':')[2]}",
-            "--endpoint-reconciler-type=none",  # loopback is no valid endpoint
+            *self._reached_at(),
             "--authorization-mode=Node,RBAC",
             # Pod Security is on by default; as on OpenShift, who makes another wait for its deletion needs that right.
             "--enable-admission-plugins=NodeRestriction,OwnerReferencesPermissionEnforcement",
@@ -74,6 +81,15 @@ class Components:
             "--service-cluster-ip-range=10.96.0.0/16",
             *audit,
         )
+
+    def _reached_at(self) -> list[str]:
+        """Flags for who may reach the API server, and whom it reaches."""
+        address = self._place.address
+        if address == "127.0.0.1":  # which is no valid endpoint
+            return ["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none"]
+        certificate, key = self._pki.client("kubelet-client", "kube-apiserver", "system:masters")
+        kubelet = [f"--kubelet-client-certificate={certificate}", f"--kubelet-client-key={key}"]
+        return ["--bind-address=0.0.0.0", f"--advertise-address={address}", *kubelet]
 
     def _controller_manager(self) -> Daemon:
         certificate = self._pki.client("kube-controller-manager", "system:kube-controller-manager")

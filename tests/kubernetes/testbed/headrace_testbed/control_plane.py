@@ -22,7 +22,7 @@ import httpx
 
 from headrace_testbed.api import Api, ApiError, Object
 from headrace_testbed.builds import program
-from headrace_testbed.components import Components
+from headrace_testbed.components import Components, Place
 from headrace_testbed.kubeconfig import write_kubeconfig
 from headrace_testbed.pki import Pki
 from headrace_testbed.processes import free_port
@@ -47,12 +47,15 @@ class ControlPlane:
     With an AUDIT_POLICY (`EVERYTHING` records who asked for what) the API server writes `audit_log`.
     """
 
-    def __init__(self, folder: Path | None = None, audit_policy: Object | None = None) -> None:
+    def __init__(
+        self, folder: Path | None = None, audit_policy: Object | None = None, place: Place | None = None
+    ) -> None:
+        self.place = place or Place()
         self.folder = folder or Path(tempfile.mkdtemp(prefix="headrace-testbed-"))
         self.folder.mkdir(parents=True, exist_ok=True)
         self.pki = Pki(self.folder / "pki")
         self.url = f"https://127.0.0.1:{free_port()}"
-        self._parts = parts = Components(self.folder, self.pki, self.url, audit_policy)
+        self._parts = parts = Components(self.folder, self.pki, self.url, audit_policy, self.place)
         self.etcd, self.apiserver = parts.etcd, parts.apiserver
         self.controller_manager, self.scheduler = parts.controller_manager, parts.scheduler
         self.audit_log = parts.audit_log

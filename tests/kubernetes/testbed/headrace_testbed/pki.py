@@ -13,7 +13,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _GOOD_FOR = datetime.timedelta(days=7)  # `make cluster-up` may stay up for days
 _SERVER_NAMES = ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
-_SERVER_ADDRESSES = ("127.0.0.1", "10.96.0.1")
+_SERVER_ADDRESSES = ("127.0.0.1", "10.96.0.1", "10.89.0.2")  # the last where there is a node
 
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:

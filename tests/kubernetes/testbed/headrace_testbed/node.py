@@ -1,0 +1,194 @@
+"""A Kubernetes cluster of one node of this process's own: real pods, as root, leaving nothing behind.
+
+A control plane like the other tests' and beside it containerd, a kubelet, kube-proxy and a DNS server, all in a sandbox
+without a way out. Tests stand outside and reach in: the API server as always, Services and pods through `forward`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from headrace_testbed.apart import pass_on
+from headrace_testbed.api import ApiError, Object
+from headrace_testbed.components import Place
+from headrace_testbed.control_plane import ControlPlane
+from headrace_testbed.debian import debian_packages
+from headrace_testbed.image_store import Archive, ImageStore
+from headrace_testbed.node_daemons import DNS_READY, NAME, PAUSE, NodeDaemons, dns_rights
+from headrace_testbed.node_images import pause_image
+from headrace_testbed.sandbox import ADDRESS, Sandbox
+
+START_SECONDS = 180  # 5 on a quiet machine
+_PACKAGES = ("containerd", "runc", "containernetworking-plugins", "iptables", "conntrack")
+_NEW_NETWORK = 0x40000000  # CLONE_NEWNET
+
+
+def packages() -> Path:
+    """Debian's packages of a node, unpacked first if they are missing."""
+    return debian_packages("node", *_PACKAGES)
+
+
+class Node(ControlPlane):
+    """A control plane and a node, with their files in FOLDER; a context manager. IMAGES are there from the start."""
+
+    def __init__(
+        self, folder: Path | None = None, audit_policy: Object | None = None, images: Sequence[Path] = ()
+    ) -> None:
+        folder = folder or Path(tempfile.mkdtemp(prefix="headrace-node-"))
+        folder.mkdir(parents=True, exist_ok=True)
+        cgroup = f"headrace-node-{os.getpid()}-{folder.name}"
+        self.sandbox = Sandbox(cgroup, folder, packages())
+        super().__init__(folder, audit_policy, Place(self.sandbox.prefix, ADDRESS))
+        self._store = ImageStore()
+        self._images = [Archive(path) for path in images]
+        self._doors: list[socket.socket] = []
+        parts = NodeDaemons(folder, self.sandbox.prefix, self._store.root, cgroup)
+        self.containerd = parts.containerd()
+        self.kubelet = parts.kubelet(
+            self._kubeconfig_of("kubelet", f"system:node:{NAME}", "system:nodes"), self.pki.ca_file
+        )
+        self.kube_proxy = parts.kube_proxy(self._kubeconfig_of("kube-proxy", "system:kube-proxy"))
+        self.coredns = parts.coredns(self._kubeconfig_of("coredns", "system:coredns"))
+
+    def _kubeconfig_of(self, name: str, user: str, group: str = "") -> Path:
+        return self._parts.kubeconfig(name, self.pki.client(name, user, group))
+
+    # -- its life -----------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start all of it and wait until pods run."""
+        self._store.begin()
+        self.sandbox.start()
+        for url in (self.url, self._parts.etcd_url):
+            port = int(url.rpartition(":")[2])
+            self._open("127.0.0.1", port, port)
+        self._start_containerd()
+        self._prepare_images()
+        super().start()
+        for manifest in dns_rights():
+            self.api.apply(manifest, "testbed", force=True)
+        for daemon in (self.coredns, self.kubelet, self.kube_proxy):
+            daemon.start()
+        self.coredns.wait_for(lambda: self._answers(DNS_READY), START_SECONDS)
+        self.kubelet.wait_for(self._ready, START_SECONDS)
+
+    def stop(self) -> None:
+        """End all of it; nothing is left but logs."""
+        super().stop()
+        self.sandbox.stop()
+        for door in self._doors:
+            with contextlib.suppress(OSError):
+                door.shutdown(socket.SHUT_RDWR)  # wakes who waits for a guest
+            door.close()
+        self._store.close()
+        shutil.rmtree(self.folder / "kubelet", ignore_errors=True)
+
+    def _start_containerd(self) -> None:
+        self.containerd.start()
+        self.containerd.wait_for(lambda: self._ctr("version").returncode == 0, START_SECONDS)
+
+    def _ready(self) -> bool:
+        with contextlib.suppress(ApiError):
+            conditions = self.api.get(f"/api/v1/nodes/{NAME}")["status"]["conditions"]
+            return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+        return False
+
+    def _answers(self, port: int) -> bool:
+        try:
+            self.connect(ADDRESS, port).close()
+        except OSError:
+            return False
+        return True
+
+    # -- its images ---------------------------------------------------------------------------------------------------
+
+    def import_image(self, path: Path) -> str:
+        """Give containerd the image in PATH, in OCI's layout, for as long as the node lives; the image's name."""
+        archive = Archive(path)
+        name, _ = archive.image()
+        command = self._ctr_command("images", "import", "--no-unpack=false", "-")
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as ctr:
+            assert ctr.stdin is not None
+            assert ctr.stdout is not None
+            with contextlib.suppress(BrokenPipeError):  # it has something to say
+                archive.write_lacking(self._store, ctr.stdin)
+                ctr.stdin.close()
+            said = ctr.stdout.read().decode()
+        if ctr.returncode:
+            raise RuntimeError(f"containerd does not take the image {name} of {path}: {said}")
+        return name
+
+    def _prepare_images(self) -> None:
+        """Bring what the store does not remember yet, and have it remembered."""
+        wanted = {name: descriptor["digest"] for name, descriptor in (each.image() for each in self._images)}
+        known = self._store.images
+        new = [each for each in self._images if known.get(each.image()[0]) != each.image()[1]["digest"]]
+        if new or PAUSE not in known:
+            for archive in new:
+                self.import_image(archive.path)
+            with tempfile.TemporaryDirectory() as temporary:
+                self.import_image(pause_image(Path(temporary)))
+            self._ctr("images", "tag", PAUSE, "unused:1")
+            self._ctr("images", "rm", "--sync", "unused:1")  # collects what the new images have replaced
+            self.containerd.stop()
+            self._store.put_aside(known | wanted | {PAUSE: ""})
+            self._start_containerd()
+
+    def _ctr_command(self, *arguments: str) -> list[str]:
+        return [*self.sandbox.prefix, "ctr", "--namespace", "k8s.io", *arguments]
+
+    def _ctr(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(self._ctr_command(*arguments), capture_output=True, check=False)
+
+    # -- ways in ------------------------------------------------------------------------------------------------------
+
+    def connect(self, address: str, port: int) -> socket.socket:
+        """A connection, usable here, to ADDRESS inside: a pod's, a Service's, the node's or its loopback."""
+        with ThreadPoolExecutor(1) as own:  # a thread goes inside and ends there; the socket stays
+            return own.submit(self._connect_inside, address, port).result()
+
+    def _connect_inside(self, address: str, port: int) -> socket.socket:
+        network = os.open(f"/proc/{self.sandbox.pid}/ns/net", os.O_RDONLY)
+        try:
+            if ctypes.CDLL(None, use_errno=True).setns(network, _NEW_NETWORK):
+                raise OSError(ctypes.get_errno(), "the sandbox's network cannot be entered")
+        finally:
+            os.close(network)
+        return socket.create_connection((address, port), timeout=30)
+
+    def _open(self, address: str, port: int, here: int) -> int:
+        listener = socket.create_server(("127.0.0.1", here))
+        self._doors.append(listener)
+        pass_on(listener, self._connecting(address, port))
+        return listener.getsockname()[1]
+
+    def _connecting(self, address: str, port: int) -> Callable[[], socket.socket]:
+        def connect() -> socket.socket:
+            connection = self.connect(address, port)
+            connection.settimeout(None)
+            return connection
+
+        return connect
+
+    def forward(self, address: str, port: int) -> str:
+        """`127.0.0.1:PORT` here, behind which is ADDRESS inside, as long as the node lives."""
+        return f"127.0.0.1:{self._open(address, port, 0)}"
+
+    def forward_service(self, namespace: str, name: str, port: int) -> str:
+        """The same for a Service with a ClusterIP."""
+        service = self.api.get(f"/api/v1/namespaces/{namespace}/services/{name}")
+        return self.forward(service["spec"]["clusterIP"], port)
+
+    def run(self, *command: str | Path, seconds: float = 120) -> subprocess.CompletedProcess[str]:
+        """Run COMMAND inside, where Services have their names."""
+        whole = [*self.sandbox.prefix, *command]
+        return subprocess.run(whole, capture_output=True, text=True, timeout=seconds, check=False)
