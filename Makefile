@@ -67,6 +67,8 @@ check: $(READY) ## Lint, format, types, layers, and everything generated
 	@$(BIN)/python -m headrace.cli.reference --check
 	@$(BIN)/python -m headrace.api.crd --check
 	@$(BIN)/python -m headrace_operators.rbac --check
+	@$(BIN)/python -m headrace_operators.prerequisites --check
+	@$(BIN)/python -m headrace_operators.chart_reference --check
 	@$(BIN)/python -m headrace.cluster.rights --check
 	@$(BIN)/python -m headrace_operators.metrics_reference --check
 	@$(BIN)/python -m headrace_pipelines.compiler --check
@@ -82,6 +84,8 @@ generate: $(READY) ## Write everything that is generated (references, schema, go
 	@$(BIN)/python -m headrace.cli.reference
 	@$(BIN)/python -m headrace.api.crd
 	@$(BIN)/python -m headrace_operators.rbac
+	@$(BIN)/python -m headrace_operators.prerequisites --generate
+	@$(BIN)/python -m headrace_operators.chart_reference
 	@$(BIN)/python -m headrace.cluster.rights
 	@$(BIN)/python -m headrace_operators.metrics_reference
 	@$(BIN)/python -m headrace_pipelines.compiler

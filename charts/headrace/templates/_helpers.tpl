@@ -195,3 +195,13 @@ volumeClaimTemplates:
       resources:
         requests: {storage: {{ .persistence.size }}}
 {{- end -}}
+
+{{/* All pods of the workspaces, as one of the `from` of a NetworkPolicy. */}}
+{{- define "headrace.from.workspaces" -}}
+namespaceSelector:
+  matchExpressions:
+    - key: kubernetes.io/metadata.name
+      operator: In
+      values:
+        {{- include "headrace.workspaces" . | nindent 8 }}
+{{- end -}}
