@@ -1,0 +1,94 @@
+"""Alerts on the operator and on what stands behind it: the API server, MLflow, the backup."""
+
+from __future__ import annotations
+
+from headrace.monitoring import names
+from headrace.monitoring.parameters import placeholder
+from headrace.monitoring.rule import Alert, Group, Record
+
+JOB = "headrace-operator"  # what our ServiceMonitor calls it
+LEASE = "headrace-operator"
+DEPTH = "namespace_name:headrace_workqueue_depth:sum"
+OURS = f'job="{JOB}",namespace="{placeholder("namespace")}"'
+
+NO_LEADER = Alert(
+    "HeadraceOperatorWithoutLeader",
+    "critical",
+    f'absent({names.LEADING}{{{OURS},name="{LEASE}"}} == 1)',
+    "2m",
+    "No replica of the operator holds the lease",
+    """
+    For 2 minutes no replica of the operator in namespace {{ $labels.namespace }} has held the Lease {{ $labels.name }}:
+    no TrainingRun begins or is tried again, no ModelDeployment changes. What is served goes on being served, and what
+    trains goes on training. Look: kubectl -n {{ $labels.namespace }} get pods,leases
+    """,
+)
+RECONCILE_ERRORS = Alert(
+    "HeadraceReconcileErrors",
+    "warning",
+    f"sum by (namespace, controller) (increase({names.RECONCILE_ERRORS}{{{OURS}}}[15m])) > 2",
+    "5m",
+    "The operator fails to reconcile objects",
+    """
+    {{ $value | humanize }} reconciles of the {{ $labels.controller }} controller failed in the last 15 minutes; each is
+    tried again, at last every 5 minutes. Look: kubectl -n {{ $labels.namespace }} logs deploy/headrace-operator | grep
+    failed
+    """,
+)
+QUEUE_GROWS = Alert(
+    "HeadraceWorkQueueGrowing",
+    "warning",
+    f"""
+    min_over_time({DEPTH}[{placeholder("queueWindow")}]) > {placeholder("queueDepth")}
+    and
+    {DEPTH} >= {DEPTH} offset {placeholder("queueWindow")}
+    """,
+    "1m",
+    "More work comes to the operator than it does",
+    f"""
+    For {placeholder("queueWindow")} at no time fewer than {{{{ $value | humanize }}}} objects have waited for a worker
+    of the {{{{ $labels.name }}}} controller, and there are not fewer now: changes are taken up late. Look at the
+    dashboard Headrace / Operators: is the API server slow, or is there more to do?
+    """,
+)
+MLFLOW_DOWN = Alert(
+    "HeadraceMLflowDown",
+    "critical",
+    f"min by (namespace, server) ({names.MLFLOW_UP}{{{OURS}}}) == 0",
+    "5m",
+    "An MLflow server does not answer the operator",
+    """
+    MLflow at {{ $labels.server }} has not answered the operator for 5 minutes, or refuses it. Running trainings wait
+    with their reports, new runs and registrations fail, aliases are not followed. What is served goes on being served.
+    Look: kubectl get pods -A -l app.kubernetes.io/component=mlflow
+    """,
+)
+BACKUP_OLD = Alert(
+    "HeadraceBackupTooOld",
+    "warning",
+    f"time() - (max by (namespace, lease) ({names.BACKUP_SUCCESS}{{{OURS}}}) > 0) > {placeholder('backupSeconds')}",
+    "10m",
+    "The last good backup is too old",
+    """
+    The last good backup ended {{ $value | humanizeDuration }} ago, says Lease {{ $labels.lease }}. Look: kubectl -n {{
+    $labels.namespace }} get cronjobs,jobs
+    """,
+)
+BACKUP_MISSING = Alert(
+    "HeadraceBackupMissing",
+    "warning",
+    f"max by (namespace, lease) ({names.BACKUP_SUCCESS}{{{OURS}}}) == 0",
+    f"{placeholder('backupSeconds')}s",
+    "There has never been a good backup",
+    """
+    There is no Lease {{ $labels.lease }}: since the operator could have seen one, no backup has ended well. Look:
+    kubectl -n {{ $labels.namespace }} get cronjobs,jobs
+    """,
+)
+
+
+def groups() -> tuple[Group, ...]:
+    """The operator's; the backup's are a group of their own, as an installation may have none."""
+    depth = f"sum by (namespace, name) ({names.QUEUE_DEPTH}{{{OURS}}})"
+    operator = (Record(DEPTH, depth), NO_LEADER, RECONCILE_ERRORS, QUEUE_GROWS, MLFLOW_DOWN)
+    return Group("headrace-operator", operator), Group("headrace-backup", (BACKUP_OLD, BACKUP_MISSING))

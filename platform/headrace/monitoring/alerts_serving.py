@@ -1,0 +1,112 @@
+"""Alerts on endpoints by what the operator sees of them; on what their requests say, see `slo.py`."""
+
+from __future__ import annotations
+
+from headrace.monitoring import names
+from headrace.monitoring.parameters import placeholder
+from headrace.monitoring.rule import Alert, Group
+
+_BY = "max by (namespace, name)"
+_WANTED = f"{_BY} ({names.DEPLOYMENT_REPLICAS})"
+_ANSWERING = f"{_BY} ({names.DEPLOYMENT_ANSWERING})"
+_SERVING = f"{_BY} ({names.DEPLOYMENT_VERSION})"
+
+DOWN = Alert(
+    "HeadraceDeploymentDown",
+    "critical",
+    f"""
+    {_WANTED} > 0
+    unless on (namespace, name) {_SERVING}
+    and on (namespace, name) {_BY} (max_over_time({names.DEPLOYMENT_VERSION}[{placeholder("downWindow")}]))
+    """,
+    "2m",
+    "An endpoint that answered answers no more",
+    """
+    None of the {{ $value }} replicas of ModelDeployment {{ $labels.name }} in namespace {{ $labels.namespace }} answers
+    the operator. Look: kubectl -n {{ $labels.namespace }} describe modeldeployment {{ $labels.name }}
+    """,
+)
+DEGRADED = Alert(
+    "HeadraceDeploymentDegraded",
+    "warning",
+    f"""
+    {_ANSWERING} < {_WANTED}
+    and on (namespace, name) {_SERVING}
+    unless on (namespace, name) {names.DEPLOYMENT_STATE}{{state=~"failed|refused"}}
+    """,
+    "10m",
+    "Fewer replicas answer than are wanted",
+    """
+    Only {{ $value }} replicas of ModelDeployment {{ $labels.name }} in namespace {{ $labels.namespace }} have answered
+    with the version that is wanted, for 10 minutes. Look: kubectl -n {{ $labels.namespace }} describe modeldeployment
+    {{ $labels.name }}
+    """,
+)
+FAILED = Alert(
+    "HeadraceDeploymentFailed",
+    "warning",
+    f'max by (namespace, name, state) ({names.DEPLOYMENT_STATE}{{state=~"failed|refused"}}) == 1',
+    "2m",
+    "A version could not be deployed",
+    """
+    ModelDeployment {{ $labels.name }} in namespace {{ $labels.namespace }} is {{ $labels.state }}: what it asks for is
+    not served. The version before, if there was one, goes on answering. Look: kubectl -n {{ $labels.namespace }}
+    describe modeldeployment {{ $labels.name }}
+    """,
+)
+STUCK = Alert(
+    "HeadraceDeploymentStuck",
+    "warning",
+    f'{_BY} ({names.DEPLOYMENT_STATE}{{state=~"pending|progressing"}}) == 1',
+    "30m",
+    "A change of an endpoint does not come to an end",
+    """
+    ModelDeployment {{ $labels.name }} in namespace {{ $labels.namespace }} has neither reached what it asks for nor
+    failed in 30 minutes. Look: kubectl -n {{ $labels.namespace }} describe modeldeployment {{ $labels.name }}
+    """,
+)
+UNMEASURED = Alert(
+    "HeadraceDeploymentNotScraped",
+    "warning",
+    f"""
+    {_ANSWERING} > 0
+    unless on (namespace, name)
+    label_replace(max by (namespace, deployment) ({names.REQUESTS_WAITING}), "name", "$1", "deployment", "(.*)")
+    """,
+    "10m",
+    "An endpoint serves and Prometheus does not see it",
+    """
+    {{ $value }} replicas of ModelDeployment {{ $labels.name }} in namespace {{ $labels.namespace }} answer, and
+    Prometheus has no series of them: no alert on its errors or latency can fire. Look: kubectl get podmonitors -A
+    """,
+)
+OBJECTIVES_BROKEN = Alert(
+    "HeadraceMonitorObjectivesBroken",
+    "warning",
+    f"max by (namespace, name, deployment) ({names.MONITOR_HEALTHY}) == 0",
+    "1m",
+    "A ModelMonitor's objectives are broken",
+    """
+    ModelMonitor {{ $labels.name }} in namespace {{ $labels.namespace }} says that deployment {{ $labels.deployment }}
+    breaks an objective that somebody set for it. Look: kubectl -n {{ $labels.namespace }} describe modelmonitor
+    {{ $labels.name }}
+    """,
+)
+MONITOR_BLIND = Alert(
+    "HeadraceMonitorBlind",
+    "warning",
+    f"max by (namespace, name, deployment) ({names.MONITOR_PROMETHEUS_UP}) == 0",
+    "10m",
+    "A ModelMonitor cannot measure",
+    """
+    The Prometheus that ModelMonitor {{ $labels.name }} in namespace {{ $labels.namespace }} names has not answered for
+    10 minutes: deployment {{ $labels.deployment }} is not watched. Look: kubectl -n {{ $labels.namespace }} describe
+    modelmonitor {{ $labels.name }}
+    """,
+)
+
+
+def groups() -> tuple[Group, ...]:
+    """All of them."""
+    rules = (DOWN, DEGRADED, FAILED, STUCK, UNMEASURED, OBJECTIVES_BROKEN, MONITOR_BLIND)
+    return (Group("headrace-serving", rules),)
