@@ -22,9 +22,10 @@ from headrace_testbed.api import ApiError, Object
 from headrace_testbed.components import Place
 from headrace_testbed.control_plane import ControlPlane
 from headrace_testbed.debian import debian_packages
-from headrace_testbed.image_store import Archive, ImageStore
-from headrace_testbed.node_daemons import DNS_READY, NAME, PAUSE, NodeDaemons, dns_rights
-from headrace_testbed.node_images import pause_image
+from headrace_testbed.image_store import ImageStore
+from headrace_testbed.node_daemons import DNS_READY, NAME, NodeDaemons, dns_rights
+from headrace_testbed.node_images import Importer, fingerprint, lacking, pause_image
+from headrace_testbed.oci import Image
 from headrace_testbed.sandbox import ADDRESS, Sandbox
 
 START_SECONDS = 180  # 5 on a quiet machine
@@ -41,7 +42,7 @@ class Node(ControlPlane):
     """A control plane and a node, with their files in FOLDER; a context manager. IMAGES are there from the start."""
 
     def __init__(
-        self, folder: Path | None = None, audit_policy: Object | None = None, images: Sequence[Path] = ()
+        self, folder: Path | None = None, audit_policy: Object | None = None, images: Sequence[Image] = ()
     ) -> None:
         folder = folder or Path(tempfile.mkdtemp(prefix="headrace-node-"))
         folder.mkdir(parents=True, exist_ok=True)
@@ -49,7 +50,8 @@ class Node(ControlPlane):
         self.sandbox = Sandbox(cgroup, folder, packages())
         super().__init__(folder, audit_policy, Place(self.sandbox.prefix, ADDRESS))
         self._store = ImageStore()
-        self._images = [Archive(path) for path in images]
+        self._images = [pause_image(), *images]
+        self._importer = Importer(self.sandbox.prefix, self._store)
         self._doors: list[socket.socket] = []
         parts = NodeDaemons(folder, self.sandbox.prefix, self._store.root, cgroup)
         self.containerd = parts.containerd()
@@ -94,7 +96,7 @@ class Node(ControlPlane):
 
     def _start_containerd(self) -> None:
         self.containerd.start()
-        self.containerd.wait_for(lambda: self._ctr("version").returncode == 0, START_SECONDS)
+        self.containerd.wait_for(self._importer.answers, START_SECONDS)
 
     def _ready(self) -> bool:
         with contextlib.suppress(ApiError):
@@ -111,43 +113,20 @@ class Node(ControlPlane):
 
     # -- its images ---------------------------------------------------------------------------------------------------
 
-    def import_image(self, path: Path) -> str:
-        """Give containerd the image in PATH, in OCI's layout, for as long as the node lives; the image's name."""
-        archive = Archive(path)
-        name, _ = archive.image()
-        command = self._ctr_command("images", "import", "--no-unpack=false", "-")
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as ctr:
-            assert ctr.stdin is not None
-            assert ctr.stdout is not None
-            with contextlib.suppress(BrokenPipeError):  # it has something to say
-                archive.write_lacking(self._store, ctr.stdin)
-                ctr.stdin.close()
-            said = ctr.stdout.read().decode()
-        if ctr.returncode:
-            raise RuntimeError(f"containerd does not take the image {name} of {path}: {said}")
-        return name
+    def import_image(self, image: Image) -> None:
+        """Give it IMAGE for as long as it lives."""
+        self._importer.give(image)
 
     def _prepare_images(self) -> None:
         """Bring what the store does not remember yet, and have it remembered."""
-        wanted = {name: descriptor["digest"] for name, descriptor in (each.image() for each in self._images)}
-        known = self._store.images
-        new = [each for each in self._images if known.get(each.image()[0]) != each.image()[1]["digest"]]
-        if new or PAUSE not in known:
-            for archive in new:
-                self.import_image(archive.path)
-            with tempfile.TemporaryDirectory() as temporary:
-                self.import_image(pause_image(Path(temporary)))
-            self._ctr("images", "tag", PAUSE, "unused:1")
-            self._ctr("images", "rm", "--sync", "unused:1")  # collects what the new images have replaced
+        if new := lacking(self._store, self._images):
+            for image in new:
+                print(f"  unpacking the image {image.name} ({image.size / 1e6:.0f} MB) ...", flush=True)
+                self._importer.give(image)
+            self._importer.collect()
             self.containerd.stop()
-            self._store.put_aside(known | wanted | {PAUSE: ""})
+            self._store.put_aside(self._store.images | {each.name: fingerprint(each) for each in new})
             self._start_containerd()
-
-    def _ctr_command(self, *arguments: str) -> list[str]:
-        return [*self.sandbox.prefix, "ctr", "--namespace", "k8s.io", *arguments]
-
-    def _ctr(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(self._ctr_command(*arguments), capture_output=True, check=False)
 
     # -- ways in ------------------------------------------------------------------------------------------------------
 

@@ -1,58 +1,71 @@
-"""Images of a file or two, made on the spot: the one that holds a pod's namespaces."""
+"""How images get into a node, and the one that every node needs: what holds a pod's namespaces."""
 
 from __future__ import annotations
 
-import hashlib
-import io
+import contextlib
 import json
-import os
-import tarfile
+import shutil
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from headrace_testbed.builds import program
+from headrace_testbed.cache import cached, digest_of
+from headrace_testbed.containerfile import Stage
+from headrace_testbed.image_store import ImageStore
 from headrace_testbed.node_daemons import PAUSE
-
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
-
-
-def pause_image(folder: Path) -> Path:
-    """The image of what holds a pod's namespaces, as a layout of OCI's in FOLDER."""
-    return one_layer_image(folder, PAUSE, {"pause": program("pause")}, ["/pause"])
+from headrace_testbed.oci import Image, image, pack, packed, write_archive
 
 
-def one_layer_image(folder: Path, name: str, files: dict[str, Path], entrypoint: list[str]) -> Path:
-    """An image of FILES (path in it, path here) and nothing else."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for path, source in files.items():
-            entry = tarfile.TarInfo(path)
-            entry.size, entry.mode = source.stat().st_size, 0o755
-            with open(source, "rb") as stream:
-                tar.addfile(entry, stream)
-    layer = _blob(folder, buffer.getvalue(), "application/vnd.oci.image.layer.v1.tar")
-    config = {
-        "architecture": _ARCHITECTURES[os.uname().machine],
-        "os": "linux",
-        "config": {"Entrypoint": entrypoint, "User": "65534:65534"},
-        "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
-    }
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": _blob(folder, json.dumps(config).encode(), "application/vnd.oci.image.config.v1+json"),
-        "layers": [layer],
-    }
-    described = _blob(folder, json.dumps(manifest).encode(), manifest["mediaType"])
-    described["annotations"] = {"io.containerd.image.name": name}
-    (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [described]}))
-    (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
-    return folder
+def pause_image() -> Image:
+    """The image of what holds a pod's namespaces: one program."""
+    source = program("pause")
+
+    def fill(folder: Path) -> None:
+        (folder / "files").mkdir()
+        shutil.copy2(source, folder / "files" / "pause")
+        pack(folder / "files", folder / "layer")
+
+    layer = packed(cached(f"image-pause-{digest_of(source.read_bytes())}", fill) / "layer")
+    stage = Stage("scratch", configuration=[("ENTRYPOINT", '["/pause"]'), ("USER", "65534:65534")])
+    return image(PAUSE, stage, [layer])
 
 
-def _blob(folder: Path, content: bytes, media_type: str) -> dict[str, Any]:
-    digest = hashlib.sha256(content).hexdigest()
-    file = folder / "blobs" / "sha256" / digest
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(content)
-    return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(content)}
+def fingerprint(image: Image) -> str:
+    """What tells IMAGE from another of its name."""
+    return digest_of(json.dumps(image.config, sort_keys=True), *(each.digest for each in image.layers))
+
+
+def lacking(store: ImageStore, images: Sequence[Image]) -> list[Image]:
+    """Those of IMAGES that STORE does not remember."""
+    return [each for each in images if store.images.get(each.name) != fingerprint(each)]
+
+
+class Importer:
+    """Gives images to the containerd that PREFIX reaches; layers that lie in STORE are not read again."""
+
+    def __init__(self, prefix: Sequence[str], store: ImageStore) -> None:
+        self._ctr = [*prefix, "ctr", "--namespace", "k8s.io"]
+        self._store = store
+
+    def answers(self) -> bool:
+        """Whether containerd does."""
+        return subprocess.run([*self._ctr, "version"], capture_output=True, check=False).returncode == 0
+
+    def give(self, image: Image) -> None:
+        """Import IMAGE and unpack it."""
+        command = [*self._ctr, "images", "import", "-"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as ctr:
+            assert ctr.stdin is not None
+            assert ctr.stdout is not None
+            with contextlib.suppress(BrokenPipeError):  # it has something to say
+                write_archive([image], ctr.stdin, self._store.blobs)
+                ctr.stdin.close()
+            said = ctr.stdout.read().decode()
+        if ctr.returncode:
+            raise RuntimeError(f"containerd does not take the image {image.name}: {said.strip()}")
+
+    def collect(self) -> None:
+        """Let containerd drop what newer images of the same names have replaced."""
+        for words in (["tag", PAUSE, "unused:1"], ["rm", "--sync", "unused:1"]):
+            subprocess.run([*self._ctr, "images", *words], capture_output=True, check=True)

@@ -53,8 +53,13 @@ class Postgres:
 
     @property
     def url(self) -> str:
-        """The database's URL, as SQLAlchemy and libpq take it."""
+        """The database's URL, as libpq takes it."""
         return self.url_of(_USER)
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        """The same for SQLAlchemy, which takes the driver from it: MLflow's server has psycopg2."""
+        return self.url.replace("postgresql:", "postgresql+psycopg2:")
 
     def url_of(self, database: str) -> str:
         """The URL of another DATABASE."""
