@@ -6,7 +6,7 @@ act. So the record is right while the run goes on, after it ended, and after any
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,14 @@ def read_events(path: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def step_states(path: Path, absent: frozenset[str]) -> list[dict[str, Any]]:
+    """What `steps_told` makes of the events in the file PATH."""
+    return steps_told(read_events(path), absent)
+
+
+def steps_told(told: Iterable[Mapping[str, Any]], absent: frozenset[str]) -> list[dict[str, Any]]:
     """`{"name", "state", "seconds"}` of each step in the newest attempt; steps that the spec has not are skipped."""
     found = {name: _untouched(name, absent) for name in STEPS}
-    for event in read_events(path):
+    for event in told:
         if event["type"] == "attempt":
             found = {name: _untouched(name, absent) for name in STEPS}
         elif event["type"] == "step" and event.get("step") in found:
@@ -64,15 +69,29 @@ def build_record(
     state: str,
     error: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The record of a run in STATE; ERROR is an error's own record with `step` and `log` beside."""
+    """The record of a run of this machine in STATE; ERROR is an error's own record with `step` and `log` beside."""
     attempt = store.current_attempt(run_id) or "0.1"
-    results = {step: read_result(store, run_id, step, attempt) or {} for step in STEPS}
-    verdict = _verdict(store, run_id, attempt)
+    steps = step_states(events_path, absent_steps(spec))
+    return assemble(run_id, store, (attempt,), steps, state=state, error=error)
+
+
+def assemble(
+    run_id: str,
+    store: Store,
+    attempts: Sequence[str],
+    steps: list[dict[str, Any]],
+    *,
+    state: str,
+    error: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The record of any run in STATE, of what its STEPS said as any of ATTEMPTS (one attempt, as it may be written)."""
+    results = {step: result_of(store, run_id, step, attempts) or {} for step in STEPS}
+    verdict = _verdict(store, run_id, attempts)
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": run_id,
         "state": state,
-        "steps": _settled(step_states(events_path, absent_steps(spec)), state),
+        "steps": _settled(steps, state),
         "mlflow": results["train"].get("mlflow") or read_note(store, run_id, "mlflow"),
         "model": _model(results) or verdict.get("model"),
         "metrics": results["train"].get("metrics"),
@@ -83,10 +102,16 @@ def build_record(
     }
 
 
-def _verdict(store: Store, run_id: str, attempt: str) -> Mapping[str, Any]:
+def result_of(store: Store, run_id: str, step: str, attempts: Sequence[str]) -> dict[str, Any] | None:
+    """What STEP did as any of ATTEMPTS, or None while it has not ended well."""
+    found = (read_result(store, run_id, step, attempt) for attempt in attempts)
+    return next((result for result in found if result is not None), None)
+
+
+def _verdict(store: Store, run_id: str, attempts: Sequence[str]) -> Mapping[str, Any]:
     """What this attempt's gate said: known also where the register step then failed, as it does when it refuses."""
     note = read_note(store, run_id, "gate")
-    return note if note is not None and note.get("attempt") == attempt else {}
+    return note if note is not None and note.get("attempt") in attempts else {}
 
 
 def _model(results: Mapping[str, Mapping[str, Any]]) -> Any:
@@ -112,7 +137,7 @@ def state_of(error: HeadraceError | None) -> str:
     return "cancelled" if isinstance(error, Cancelled) else "failed"
 
 
-def error_entry(error: HeadraceError, step: str | None, log: Path) -> dict[str, Any]:
+def error_entry(error: HeadraceError, step: str | None, log: Path | str) -> dict[str, Any]:
     """ERROR as the record has it; the log is the run's own where the error names no better one."""
     record = error.to_record()
     return {**record, "step": step, "log": record["log"] or str(log)}

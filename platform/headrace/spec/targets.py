@@ -28,6 +28,7 @@ from headrace.spec.yaml_reader import Document, read_yaml
 
 LOCAL = "local"
 FILE = "targets.yaml"
+ENVIRONMENT = ("HEADRACE_STORE", "MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL")
 EXAMPLE = (
     "NAME: {kubeflow: {host: https://HOST/pipeline, namespace: NAMESPACE, token_env: KFP_TOKEN}, "
     "store: s3://BUCKET/PREFIX, mlflow: https://MLFLOW, image: REGISTRY/headrace/runtime:TAG}"
@@ -81,8 +82,8 @@ class Target(Part):
     context: Text | None = Field(default=None, description="Context of that file. Default: its current one.")
 
     def environment(self) -> dict[str, str]:
-        """What the store and MLflow are told by, for this process and those that it starts."""
-        told = {"HEADRACE_STORE": self.store, "MLFLOW_TRACKING_URI": self.mlflow, "AWS_ENDPOINT_URL": self.s3_endpoint}
+        """What the store and MLflow are told by (of ENVIRONMENT), for a process that works for this target."""
+        told = dict(zip(ENVIRONMENT, (self.store, self.mlflow, self.s3_endpoint), strict=True))
         return {name: value for name, value in told.items() if value is not None}
 
 

@@ -48,7 +48,7 @@ def prepare(request: Mapping[str, Any], store: Store, attempt: str, resolve: Cal
 def write_run_notes(request: Mapping[str, Any], store: Store) -> None:
     """Write what the steps want to know of the run REQUEST beside their parts: its options and its origin."""
     run_id = request["run_id"]
-    write_note(store, run_id, "options", {"cache": not request["no_cache"]})
+    write_note(store, run_id, "options", {"cache": not request["no_cache"], "queue": request.get("queue")})
     write_note(
         store,
         run_id,

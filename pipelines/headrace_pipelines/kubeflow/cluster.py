@@ -1,0 +1,57 @@
+"""A target as commands use it: its store and its Kubeflow, made when they are first needed."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from functools import cached_property
+
+import fsspec
+
+from headrace.spec.targets import ENVIRONMENT, Target, find_target
+from headrace.store import Store
+from headrace_pipelines.kubeflow.api import Kubeflow
+from headrace_pipelines.kubeflow.connection import Connection
+
+
+class Cluster:
+    """The target NAME. Raises what `find_target` does."""
+
+    def __init__(self, name: str, target: Target) -> None:
+        self.name = name
+        self.target = target
+
+    @classmethod
+    def named(cls, name: str) -> Cluster:
+        """The target NAME of targets.yaml; what its store and MLflow need is put into this process's environment."""
+        target = find_target(name)
+        _enter(target)
+        return cls(name, target)
+
+    @cached_property
+    def store(self) -> Store:
+        """Its store."""
+        return Store(self.target.store)
+
+    @cached_property
+    def kubeflow(self) -> Kubeflow:
+        """Its Kubeflow."""
+        return Kubeflow(Connection(self.target.kubeflow))
+
+
+_given: dict[str, str | None] = {}  # what the environment said before the first target
+
+
+def _enter(target: Target) -> None:
+    """Let the environment say what TARGET says, and what it said at first where that says nothing."""
+    told = target.environment()
+    for name in ENVIRONMENT:
+        wanted = told.get(name, _given.setdefault(name, os.environ.get(name)))
+        if wanted is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = wanted
+    protocol, separator, _ = target.store.partition("://")
+    if separator:  # filesystems are kept by their arguments, and the environment is none
+        with suppress(ImportError):  # said when the store is opened
+            fsspec.get_filesystem_class(protocol).clear_instance_cache()

@@ -1,0 +1,73 @@
+"""Where a run is: on this machine or on a target, found by its id, so that every command works on both alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from headrace.base.errors import InvalidInput, Unavailable
+from headrace.base.home import home
+from headrace.local.run_files import RunFiles
+from headrace.local.runs import LocalRun
+from headrace.spec.targets import LOCAL, load_targets
+
+if TYPE_CHECKING:
+    from headrace_pipelines.kubeflow.run import ClusterRun
+
+    Run = LocalRun | ClusterRun
+
+
+def find_run(run_id: str, on: str | None = None) -> Run:
+    """The run RUN_ID, on the target ON, or wherever it is known to be.
+
+    A run that this machine neither made, sent nor looked at is looked for in the store of every target.
+
+    Raises:
+        InvalidInput: there is none.
+    """
+    files = RunFiles.of(run_id)  # refuses what cannot be a run's id
+    if on == LOCAL or (on is None and (files.folder / "run.json").exists()):
+        return LocalRun(run_id)
+    from headrace_pipelines.kubeflow.submission import remembered
+
+    target = on or remembered(run_id)
+    return _search(run_id) if target is None else _on(run_id, target)
+
+
+def _on(run_id: str, target: str) -> ClusterRun:
+    from headrace_pipelines.kubeflow.cluster import Cluster
+    from headrace_pipelines.kubeflow.run import ClusterRun
+    from headrace_pipelines.kubeflow.submission import remember
+
+    found = ClusterRun(run_id, Cluster.named(target))
+    remember(run_id, target)
+    return found
+
+
+def _search(run_id: str) -> Run:
+    for target in load_targets():
+        try:
+            return _on(run_id, target)
+        except (InvalidInput, Unavailable):
+            continue
+    return LocalRun(run_id)  # which says that there is none
+
+
+def sent_runs(tell: Callable[[str], None]) -> list[ClusterRun]:
+    """The runs on targets that this machine sent or looked at; a target that is away is told of, and left out."""
+    from headrace_pipelines.kubeflow.submission import TARGET_FILE, remembered
+
+    found: list[ClusterRun] = []
+    away: dict[str, str] = {}
+    for path in sorted((home() / "runs").glob(f"*/{TARGET_FILE}")):
+        target = remembered(path.parent.name)
+        if target is None or target in away:
+            continue
+        try:
+            found.append(_on(path.parent.name, target))
+        except (InvalidInput, Unavailable) as error:
+            if isinstance(error, Unavailable) or error.code == "unknown-target":
+                away[target] = error.message
+    for target, message in away.items():
+        tell(f"runs on {target} are left out: {message}")
+    return found
