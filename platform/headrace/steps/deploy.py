@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.steps.step import Outcome, Step, run_step, uninterrupted
-from headrace.steps.train import Version
+from headrace.steps.trained import Version
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 from headrace.base.errors import ChampionChanged, GateRefused
 from headrace.spec.gate import evaluate_gate, parse_check
 from headrace.steps.step import Artifact, Outcome, Step, describe, run_step, uninterrupted, uri_of
-from headrace.steps.train import Version, find_champion, read_evaluation
+from headrace.steps.trained import Version, find_champion, read_evaluation
 from headrace.store.step_files import write_note
 
 

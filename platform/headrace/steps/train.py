@@ -16,37 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from headrace.base import events
-from headrace.base.errors import Cancelled, HeadraceError, RunFailed
-from headrace.steps.keys import code_versions, evaluation_uri, train_key
+from headrace.base.errors import Cancelled, HeadraceError
+from headrace.steps.keys import evaluation_uri
 from headrace.steps.step import Artifact, Outcome, Step, describe, run_step, uri_of
+from headrace.steps.trained import Trained, Version, find_champion
 from headrace.store.step_files import read_note, write_note
 
 if TYPE_CHECKING:
     from headrace.local.resources import Demand
     from headrace.store import Store
     from headrace.training import TrainingResult
-
-MARKER = "headrace.json"  # a package's folder is whole once it is there
-
-
-class Version(Protocol):
-    """A registered version, as `headrace.tracking.registry` finds it."""
-
-    @property
-    def name(self) -> str:
-        """The model."""
-
-    @property
-    def version(self) -> str:
-        """Its number."""
-
-    @property
-    def package_uri(self) -> str | None:
-        """Where its package lies."""
-
-    @property
-    def package_sha256(self) -> str | None:
-        """The package's hash."""
 
 
 class Run(Protocol):
@@ -120,18 +99,15 @@ def train(
     return uri_of(run_step("train", run_id, attempt, body))
 
 
-class TrainStep:
+class TrainStep(Trained):
     """One train step: `run` looks up, does what is missing, and gives the facts."""
 
     def __init__(
         self, step: Step, tools: TrainTools, part: Mapping[str, Any], split_fingerprint: str, champion: str
     ) -> None:
-        self.step = step
+        super().__init__(step, part, split_fingerprint)
         self.tools = tools
-        self.part = part
-        self.split_fingerprint = split_fingerprint
         self.champion_reference = champion
-        self.key = train_key(part, split_fingerprint, code_versions())
         self.parts: dict[str, float] = {}  # seconds by what they were spent on
 
     @contextmanager
@@ -142,12 +118,12 @@ class TrainStep:
 
     def run(self) -> Outcome:
         """The step's body."""
-        known = self._known()
+        known = self.known()
         champion = find_champion(self.step, self.tools.champion, self.champion_reference)
-        missing = self._unmeasured(known, champion)
+        missing = self.unmeasured(known, champion)
         if known is not None and not missing:
             known = self._tracked(known)
-            return Outcome(self._values(known, champion), "cached", "this was trained before")
+            return Outcome(self.values(known, champion, self.parts), "cached", "this was trained before")
         champion_uris = [uri for uri in missing if known is None or uri != known["package_uri"]]
         if known is None:
             known, errors = self._train(champion_uris)
@@ -157,26 +133,7 @@ class TrainStep:
             known = self._tracked(known)
         if champion is not None and champion["package_uri"] in errors:
             champion["error"] = errors[champion["package_uri"]]
-        return Outcome(self._values(known, champion))
-
-    # what is there
-
-    def _known(self) -> dict[str, Any] | None:
-        known = self.step.recall(self.key)
-        if known is None or not self.step.store.exists(f"{known['package_uri']}/{MARKER}"):
-            return None
-        return known
-
-    def evaluation(self, package_sha256: str) -> dict[str, Any] | None:
-        """What the store knows of a package on this run's test split."""
-        return read_evaluation(self.step, package_sha256, self.split_fingerprint)
-
-    def _unmeasured(self, known: Mapping[str, Any] | None, champion: Mapping[str, Any] | None) -> list[str]:
-        """The packages that exist and have no evaluation on this split."""
-        packages = [known] if known is not None else []
-        if champion is not None and champion["error"] is None:
-            packages.append(champion)
-        return [p["package_uri"] for p in packages if self.evaluation(p["package_sha256"]) is None]
+        return Outcome(self.values(known, champion, self.parts))
 
     # what is missing
 
@@ -248,7 +205,7 @@ class TrainStep:
 
     def _log_model(self, run: Run, known: dict[str, Any]) -> dict[str, Any]:
         store, sha256 = self.step.store, known["package_sha256"]
-        evaluation = self._required_evaluation(sha256)
+        evaluation = self.required_evaluation(sha256)
         with local_folder(store, known["package_uri"]) as folder:
             logged = run.log_package(folder, sha256)
         run.log_test_metrics(evaluation["metrics"], package=logged)
@@ -260,57 +217,6 @@ class TrainStep:
         known = {**known, "model_uri": logged.model_uri, "model_id": logged.model_id}
         self.step.remember(self.key, known)
         return known
-
-    def _required_evaluation(self, sha256: str) -> dict[str, Any]:
-        evaluation = self.evaluation(sha256)
-        if evaluation is None:
-            raise RunFailed(
-                f"the new model {sha256[:12]} has no evaluation on the test split",
-                action="the log says what went wrong while it was measured",
-                code="evaluation-missing",
-            )
-        return evaluation
-
-    def _values(self, known: Mapping[str, Any], champion: Mapping[str, Any] | None) -> dict[str, Any]:
-        sha256 = known["package_sha256"]
-        evaluation = self._required_evaluation(sha256)
-        return {
-            **known,
-            "trained_by": known.get("run_id", self.step.run_id),
-            "split_fingerprint": self.split_fingerprint,
-            "metrics": evaluation["metrics"],
-            "samples": evaluation.get("samples"),
-            "evaluation_uri": evaluation_uri(self.step.store.uri, sha256, self.split_fingerprint),
-            "champion": champion,
-            "parts": self.parts,
-        }
-
-
-def find_champion(step: Step, resolve: Callable[[str], Version | None], reference: str) -> dict[str, Any] | None:
-    """The version that REFERENCE names, and why it cannot be measured, if that is known; None where there is none."""
-    if not reference:
-        return None
-    found = resolve(reference)
-    if found is None:
-        return None
-    record: dict[str, Any] = {
-        "name": found.name,
-        "version": found.version,
-        "package_uri": found.package_uri,
-        "package_sha256": found.package_sha256,
-        "error": None,
-    }
-    if found.package_uri is None or found.package_sha256 is None:
-        record["error"] = f"{found.name}/{found.version} was not registered by Headrace: it has no package"
-    elif not step.store.exists(f"{found.package_uri}/{MARKER}"):
-        record["error"] = f"the package of {found.name}/{found.version} is gone: {found.package_uri}"
-    return record
-
-
-def read_evaluation(step: Step, package_sha256: str, split_fingerprint: str) -> dict[str, Any] | None:
-    """What the store knows of a package on a split's test side."""
-    found = step.store.read_json(evaluation_uri(step.store.uri, package_sha256, split_fingerprint))
-    return found if isinstance(found, dict) else None
 
 
 def training_request(step: Step, part: Mapping[str, Any], split_fingerprint: str, demand: Demand, **rest: Any) -> Any:
