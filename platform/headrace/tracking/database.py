@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headrace.api.reports import PACKAGE_SHA256_TAG, PACKAGE_URI_TAG
 from headrace.base.errors import InvalidInput, MissingExtra, Unavailable
 from headrace.tracking import database_rows as rows
 from headrace.tracking.connection import import_mlflow, sqlite_path, without_credentials
@@ -23,10 +24,9 @@ from headrace.tracking.connection import import_mlflow, sqlite_path, without_cre
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, MetaData
 
-Row = Sequence[Any]
 REVISION_TABLE = "alembic_version"
 DIALECTS = ("sqlite", "postgresql")
-PACKAGE_TAGS = ("headrace.package_uri", "headrace.package_sha256")
+PACKAGE_TAGS = (PACKAGE_URI_TAG, PACKAGE_SHA256_TAG)
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,9 @@ class Snapshot:
             Needed(
                 name,
                 str(version),
-                *(told.get((name, str(version)), {}).get(tag) for tag in PACKAGE_TAGS),
-                locations.get(source or ""),
+                package_uri=told.get((name, str(version)), {}).get(PACKAGE_URI_TAG),
+                package_sha256=told.get((name, str(version)), {}).get(PACKAGE_SHA256_TAG),
+                model_location=locations.get(source or ""),
             )
             for name, version, source in listed
         ]
@@ -209,6 +210,3 @@ def translated(uri: str) -> Iterator[None]:
 
 def _first_line(error: Exception) -> str:
     return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-
-
-Tables = Mapping[str, Callable[[], Iterator[list[Any]]]]

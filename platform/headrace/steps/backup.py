@@ -1,0 +1,261 @@
+"""`headrace backup`: MLflow's database, the stores' files and the custom resources, in one place, whole or not at all.
+
+What refers is read before what it refers to: custom resources, then the database in one snapshot, then files. Versions
+and packages are written before anything names them and never change, so what a backup names is in it, however busy the
+cluster is meanwhile.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from headrace.base.errors import InvalidInput
+from headrace.steps import backup_files, backup_resources
+from headrace.steps.backup_archive import Archive, Lock
+from headrace.steps.backup_files import Entry, Keeper, Needs, Root, folder_of
+from headrace.steps.backup_manifest import Artifacts, Manifest, Part, new_name
+from headrace.steps.backup_place import Place
+from headrace.steps.backup_prune import prune
+from headrace.tracking.database import Needed, Snapshot
+
+Tell = Callable[[str], None]
+TABLES = {"runs": "runs", "models": "registered_models", "versions": "model_versions"}
+TABLES |= {"aliases": "registered_model_aliases"}
+
+
+@dataclass
+class _Found:
+    """What has been learnt on the way."""
+
+    manifest: Manifest
+    needed: list[Needed] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def backup(
+    place: Place,
+    destination: str,
+    *,
+    parts: frozenset[Part],
+    artifacts: Artifacts = Artifacts.registered,
+    keep: int | None = None,
+    tell: Tell,
+) -> dict[str, Any]:
+    """Make a backup of PLACE at DESTINATION; what it holds, as its manifest says, with its `uri`.
+
+    Args:
+        place: what is backed up.
+        destination: a folder or any fsspec URL; many backups may lie there.
+        parts: what is taken.
+        artifacts: which of the stores' files are kept.
+        keep: how many backups stay there, this one included; None: all.
+        tell: is told the progress.
+
+    Raises:
+        InvalidInput: PLACE has not what was asked for.
+        Unavailable: the database, a store, the cluster or DESTINATION cannot be reached; there is no new backup then.
+        RunFailed: another backup is being written there.
+    """
+    if Part.resources in parts and not place.namespaces:
+        raise InvalidInput(
+            "this machine has no custom resources", action="leave out `resources`, or name a cluster: --on TARGET"
+        )
+    archive, started = Archive(destination), time.monotonic()
+    with archive.lock(_holder()) as lock:
+        manifest = Manifest(_free_name(archive), version("headrace"), artifacts, {}, place.tracking_uri)
+        found = _Found(manifest)
+        if Part.resources in parts:
+            _take_resources(place, archive, found, tell)
+        if Part.mlflow in parts:
+            _take_database(place, archive, found, lock, tell)
+        elif Part.files in parts and artifacts is Artifacts.registered:
+            _ask_database(place, found)
+        if Part.files in parts:
+            _take_files(place, archive, found, lock, tell)
+        lock.check()
+        seconds = round(time.monotonic() - started, 3)
+        whole = replace(found.manifest, seconds=seconds, notes=tuple(found.notes))
+        archive.write_manifest(whole)
+        removed = prune(archive, keep, lock.beat, tell)
+    return {"uri": archive.uri(whole.name), **summary(whole), "removed": removed}
+
+
+def default_parts(place: Place) -> frozenset[Part]:
+    """All that PLACE has."""
+    return frozenset(Part) if place.namespaces else frozenset({Part.mlflow, Part.files})
+
+
+def summary(manifest: Manifest) -> dict[str, Any]:
+    """What a report says of a backup."""
+    return {
+        "name": manifest.name,
+        "artifacts": manifest.artifacts.value,
+        "counts": dict(manifest.counts),
+        "bytes": manifest.kept_bytes,
+        "new_bytes": manifest.new_bytes,
+        "seconds": manifest.seconds,
+        "notes": list(manifest.notes),
+    }
+
+
+def _holder() -> str:
+    who = "somebody"
+    with suppress(OSError, KeyError):  # a container may have no name for its user
+        who = getpass.getuser()
+    return f"{who} on {socket.gethostname()} (process {os.getpid()})"
+
+
+def _free_name(archive: Archive) -> str:
+    """The name of now; another backup may have been made in this second."""
+    while (name := new_name(datetime.now(UTC))) in archive.folders():
+        time.sleep(0.2)
+    return name
+
+
+def _take_resources(place: Place, archive: Archive, found: _Found, tell: Tell) -> None:
+    counts = dict.fromkeys(backup_resources.KINDS, 0)
+
+    def counted() -> Iterator[dict[str, Any]]:
+        for record in backup_resources.collect(place.namespaces):
+            counts[record["kind"]] += 1
+            yield record
+
+    part = archive.write_lines(found.manifest.name, backup_resources.FILE, counted())
+    _add(found, {backup_resources.FILE: part}, counts)
+    tell("custom resources: " + ", ".join(f"{count} {kind}" for kind, count in counts.items()))
+
+
+def _take_database(place: Place, archive: Archive, found: _Found, lock: Lock, tell: Tell) -> None:
+    from headrace.tracking.database import snapshot
+
+    name = found.manifest.name
+    with snapshot(place.require_database()) as database:
+        parts, columns = {}, database.tables
+        for table in columns:
+            parts[f"mlflow/{table}.jsonl.gz"] = archive.write_lines(
+                name, f"mlflow/{table}.jsonl.gz", _beating(database.rows(table), lock)
+            )
+        _note_needed(database, found)
+        facts: dict[str, Any] = {
+            "version": version("mlflow"),
+            "revision": database.revision,
+            "dialect": database.dialect,
+        }
+        facts["artifact_root"] = found.manifest.roots.get(backup_files.MLFLOW)
+    counts = {word: parts[f"mlflow/{table}.jsonl.gz"].lines for word, table in TABLES.items()}
+    found.manifest = replace(found.manifest, mlflow={**facts, "columns": columns})
+    _add(found, parts, counts)
+    tell("MLflow: " + ", ".join(f"{count} {word}" for word, count in counts.items()))
+
+
+def _ask_database(place: Place, found: _Found) -> None:
+    """Which files registered versions need, where the database itself is not taken."""
+    from headrace.tracking.database import snapshot
+
+    with snapshot(place.require_database()) as database:
+        _note_needed(database, found)
+
+
+def _note_needed(database: Snapshot, found: _Found) -> None:
+    found.needed = database.needed()
+    root = database.artifact_root()
+    found.manifest = replace(found.manifest, roots={} if root is None else {backup_files.MLFLOW: root})
+
+
+def _beating(rows: Iterator[Any], lock: Lock) -> Iterator[Any]:
+    for row in rows:
+        lock.beat()
+        yield row
+
+
+def _take_files(place: Place, archive: Archive, found: _Found, lock: Lock, tell: Tell) -> None:
+    roots = _roots(place, found)
+    needs, owners = _needs(place, found, roots)
+    keeper = Keeper(archive, roots, _previous(archive), lock.beat)
+
+    def listed() -> Iterator[list[Any]]:
+        for entry in keeper.entries(needs, tell):
+            if entry.kept:
+                _strike_off(owners, entry)
+            yield entry.to_line()
+
+    part = archive.write_lines(found.manifest.name, backup_files.FILE, listed())
+    found.notes += [*keeper.notes, *(f"{what} is gone, and is in no backup" for what in sorted(owners.values()))]
+    found.manifest = replace(
+        found.manifest,
+        roots={root.name: root.url for root in roots},
+        kept_bytes=keeper.kept_bytes,
+        new_bytes=keeper.new_bytes,
+    )
+    _add(found, {backup_files.FILE: part}, {"files": keeper.listed, "kept": keeper.kept})
+    tell(f"files: {keeper.listed:,}, of which {keeper.kept:,} are kept ({keeper.kept_bytes / 1e6:,.1f} MB)")
+
+
+def _previous(archive: Archive) -> Iterator[Entry]:
+    """The index of the newest backup; nothing where there is none, or none that can be read."""
+    names = archive.names()
+    with suppress(FileNotFoundError, InvalidInput, EOFError, OSError, ValueError):
+        if names and backup_files.FILE in archive.manifest(names[-1]).parts:
+            yield from backup_files.read_index(archive, names[-1])
+
+
+def _roots(place: Place, found: _Found) -> list[Root]:
+    """The places that files come from: the store, MLflow's own files, this machine's home."""
+    urls = {backup_files.STORE: place.store, **found.manifest.roots}
+    if place.home is not None:
+        urls[backup_files.HOME] = place.home
+    roots = []
+    for name, url in urls.items():
+        try:
+            roots.append(Root.at(name, url))
+        except InvalidInput as error:
+            found.notes.append(f"{url} was left out: {error.message}")
+    return roots
+
+
+def _needs(place: Place, found: _Found, roots: list[Root]) -> tuple[Needs, dict[str, str]]:
+    """What is to be kept, and of each folder what it is for people."""
+    owners: dict[str, str] = {}
+    packages: set[str] = set()
+    for each in found.needed:
+        packages |= {each.package_sha256} if each.package_sha256 else set()
+        _need(each.package_uri, f"the package of {each.name}/{each.version}", roots, owners, found)
+        _need(each.model_location, f"the MLflow model of {each.name}/{each.version}", roots, owners, found)
+    if place.home is not None:
+        from headrace.local.desired_state import read_desired
+
+        for wish in read_desired().values():
+            packages.add(wish.stable.sha256)
+            _need(wish.stable.package_uri, f"the package that {wish.name} serves", roots, owners, found)
+    needs = Needs(found.manifest.artifacts, frozenset(owners), frozenset(packages))
+    return needs, owners if needs.artifacts is not Artifacts.none else {}
+
+
+def _need(uri: str | None, what: str, roots: list[Root], owners: dict[str, str], found: _Found) -> None:
+    if uri is None:
+        return
+    folder = folder_of(uri, roots)
+    if folder is not None:
+        owners[folder] = f"{what} ({uri})"
+    elif found.manifest.artifacts is not Artifacts.none:
+        found.notes.append(f"{what} lies outside of the store and was left out: {uri}")
+
+
+def _strike_off(owners: dict[str, str], entry: Entry) -> None:
+    parts = f"{entry.root}/{entry.path}".split("/")
+    for depth in range(2, len(parts) + 1):
+        owners.pop("/".join(parts[:depth]), None)
+
+
+def _add(found: _Found, parts: dict[str, Any], counts: dict[str, int]) -> None:
+    manifest = found.manifest
+    found.manifest = replace(manifest, parts={**manifest.parts, **parts}, counts={**manifest.counts, **counts})

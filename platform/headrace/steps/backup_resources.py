@@ -1,0 +1,146 @@
+"""Custom resources in a backup, and back in a cluster, without anything running again that had run.
+
+ModelDeployments and ModelMonitors are wishes: what they say is made anew, and the operator does the rest. A TrainingRun
+is also a history. It is made suspended, gets the status that it had, and only then, if it had ended, loses the
+suspension: the operator does nothing about a run that has ended. One that was under way stays suspended, since whether
+it should go on in this cluster, with these GPUs, is a person's to say. So at every moment, also when the restore is
+killed, no attempt is made that nobody asked for (docs/adr/0016).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from headrace.cluster.kinds import MODEL_DEPLOYMENT, MODEL_MONITOR, TRAINING_RUN, Kind
+from headrace.steps.backup_manifest import Existing
+from headrace.steps.backup_moves import Moves
+
+FILE = "resources.jsonl.gz"
+RESTORED_ANNOTATION = "headrace.dev/restored-from"
+KINDS = {kind.kind: kind for kind in (TRAINING_RUN, MODEL_DEPLOYMENT, MODEL_MONITOR)}
+# Of an attempt whose RayJob and pods are not in this cluster.
+_GONE = ("rayJobName", "rayJobUID", "headPodUID", "jobStartTime", "nextAttemptTime", "observedGeneration")
+_OTHERS = ("kubectl.kubernetes.io/", "deployment.kubernetes.io/")
+
+Object = Mapping[str, Any]
+Tell = Callable[[str], None]
+
+
+class Namespace(Protocol):
+    """What is asked of one namespace of a cluster; `headrace.cluster.Cluster` is one."""
+
+    namespace: str
+
+    def list(self, kind: Kind) -> list[dict[str, Any]]:
+        """All objects of KIND."""
+
+    def get(self, kind: Kind, name: str) -> Object | None:
+        """The object, or None."""
+
+    def create(self, kind: Kind, manifest: Object) -> Object | None:
+        """Make it; None where its name is taken."""
+
+    def apply(self, kind: Kind, manifest: Object, *, force: bool) -> Object:
+        """Make it as MANIFEST says."""
+
+    def patch(self, kind: Kind, name: str, changes: Object) -> Object | None:
+        """Merge CHANGES into it; None where it is gone."""
+
+    def patch_status(self, kind: Kind, name: str, status: Object) -> Object | None:
+        """Merge STATUS into its status; None where it is gone."""
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What is made of one object of a backup."""
+
+    kind: Kind
+    manifest: dict[str, Any]
+    status: dict[str, Any] | None = None
+    ended: bool = False  # a TrainingRun that will never make an attempt again
+    suspended: bool = False  # whether it was, when it was backed up
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return str(self.manifest["metadata"]["name"])
+
+    @property
+    def namespace(self) -> str:
+        """Its namespace."""
+        return str(self.manifest["metadata"]["namespace"])
+
+    @property
+    def waits(self) -> bool:
+        """Whether a person has to say that it goes on."""
+        return self.kind is TRAINING_RUN and not self.ended and not self.suspended
+
+
+def collect(namespaces: Iterable[Namespace]) -> Iterator[dict[str, Any]]:
+    """Every custom resource of NAMESPACES as it is kept: without what the API server made of it."""
+    for namespace in namespaces:
+        for kind in KINDS.values():
+            for found in namespace.list(kind):
+                yield kept(kind, found)
+
+
+def kept(kind: Kind, found: Object) -> dict[str, Any]:
+    """FOUND without uid, versions, owners and what other programs wrote down for themselves."""
+    metadata = found["metadata"]
+    annotations = metadata.get("annotations") or {}
+    told: dict[str, Any] = {
+        "name": metadata["name"],
+        "namespace": metadata["namespace"],
+        "labels": dict(metadata.get("labels") or {}),
+        "annotations": {key: value for key, value in annotations.items() if not key.startswith(_OTHERS)},
+    }
+    record = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": told, "spec": found.get("spec") or {}}
+    return {**record, "status": found["status"]} if kind is TRAINING_RUN and found.get("status") else record
+
+
+def restored(record: Object, moves: Moves, source: str) -> Restored:
+    """What becomes of the object RECORD of the backup SOURCE, its addresses moved."""
+    kind = KINDS[record["kind"]]
+    moved = moves.value({key: record[key] for key in ("metadata", "spec")})
+    metadata = moved["metadata"]
+    metadata["annotations"] = {**(metadata.get("annotations") or {}), RESTORED_ANNOTATION: source}
+    manifest = {"metadata": {key: value for key, value in metadata.items() if value}, "spec": moved["spec"]}
+    if kind is not TRAINING_RUN:
+        return Restored(kind, manifest)
+    status = moves.value(dict(record.get("status") or {}))
+    suspended = bool(moved["spec"].get("suspend"))
+    manifest["spec"] = {**moved["spec"], "suspend": True}
+    return Restored(
+        kind,
+        manifest,
+        {key: value for key, value in status.items() if key not in _GONE},
+        ended=status.get("completionTime") is not None,
+        suspended=suspended,
+    )
+
+
+def make(wanted: Restored, namespace: Namespace, existing: Existing) -> bool:
+    """Make WANTED; False where one of its name is there and stays. May be repeated after a kill.
+
+    A TrainingRun that is there because an earlier restore was killed (it is suspended and of the same backup) is
+    finished.
+    """
+    if existing is Existing.overwrite:
+        namespace.apply(wanted.kind, wanted.manifest, force=True)
+    elif namespace.create(wanted.kind, wanted.manifest) is None and not _half_made(wanted, namespace):
+        return False
+    if wanted.status:
+        namespace.patch_status(wanted.kind, wanted.name, wanted.status)
+    if wanted.ended and not wanted.suspended:
+        namespace.patch(wanted.kind, wanted.name, {"spec": {"suspend": False}})
+    return True
+
+
+def _half_made(wanted: Restored, namespace: Namespace) -> bool:
+    there = namespace.get(wanted.kind, wanted.name) or {}
+    annotations = (there.get("metadata") or {}).get("annotations") or {}
+    source = wanted.manifest["metadata"]["annotations"][RESTORED_ANNOTATION]
+    suspended = (there.get("spec") or {}).get("suspend") is True
+    return wanted.kind is TRAINING_RUN and suspended and annotations.get(RESTORED_ANNOTATION) == source

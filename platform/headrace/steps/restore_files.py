@@ -1,0 +1,99 @@
+"""Files of a backup back into the stores, each whole and with the bytes that it had.
+
+Where the store has another address than before, records that name it are changed on the way: those of runs, the cache's
+entries, and this machine's own. What is named by its content is never changed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from headrace.steps import backup_files, backup_manifest
+from headrace.steps.backup_archive import Archive
+from headrace.steps.backup_files import HOME, STORE, Entry, Root
+from headrace.steps.backup_manifest import Existing, Manifest
+from headrace.steps.backup_moves import Moves
+from headrace.steps.backup_place import Place
+from headrace.store import streams
+from headrace.store.filesystems import reached, read_whole
+
+# Files that are never other bytes: one of another size is half of one, and is written anew.
+_BY_CONTENT = ("code", "files", "packages", "specs", "splits")
+
+
+class FileRestorer:
+    """Writes the kept files of one backup to where they belong in PLACE."""
+
+    def __init__(
+        self, archive: Archive, place: Place, manifest: Manifest, moves: Moves, tell: Callable[[str], None]
+    ) -> None:
+        self._archive, self._manifest, self._moves, self._tell = archive, manifest, moves, tell
+        self._roots: dict[str, Root | None] = {}
+        for name, url in manifest.roots.items():
+            new = {STORE: place.store, HOME: place.home}.get(name, moves.text(url))
+            self._roots[name] = None if new is None else Root.at(name, new)
+
+    def restore(self, existing: Existing) -> dict[str, int]:
+        """Write what is missing, and where EXISTING says so over what is there; files and bytes that were written."""
+        files = size = there = 0
+        for entry in backup_files.read_index(self._archive, self._manifest.name):
+            root = self._roots.get(entry.root)
+            if not entry.kept or root is None:
+                continue
+            with reached(root.url, root.filesystem):
+                if self._stays(root, entry, existing):
+                    there += 1
+                    continue
+                self._write(root, entry)
+            files, size = files + 1, size + entry.size
+            if files % 500 == 0:
+                self._tell(f"{files:,} files written, {size / 1e6:,.1f} MB")
+        self._tell(f"files: {files:,} written ({size / 1e6:,.1f} MB), {there:,} were there")
+        return {"files": files, "bytes": size}
+
+    def _stays(self, root: Root, entry: Entry, existing: Existing) -> bool:
+        """Whether what is there is to stay there."""
+        try:
+            present = root.filesystem.info(f"{root.path}/{entry.path}")
+        except FileNotFoundError:
+            return False
+        if root.name != HOME and not self._rewritten(entry) and present.get("size") == entry.size:
+            return True
+        by_content = root.name == STORE and entry.path.split("/")[0] in _BY_CONTENT
+        return existing is not Existing.overwrite and not by_content
+
+    def _rewritten(self, entry: Entry) -> bool:
+        record = entry.root == HOME or entry.path.startswith(("runs/", "index/"))
+        return bool(self._moves.pairs) and record and entry.path.endswith(".json") and entry.root in (STORE, HOME)
+
+    def _write(self, root: Root, entry: Entry) -> None:
+        assert entry.sha256 is not None
+        target = f"{root.path}/{entry.path}"
+        if self._rewritten(entry):
+            self._write_moved(root, entry, target)
+            return
+        source = self._archive.object_path(entry.sha256)
+        intact = streams.copy(
+            self._archive.filesystem,
+            source,
+            root.filesystem,
+            target,
+            sha256=entry.sha256,
+            size=entry.size,
+            beat=lambda: None,
+        )
+        if not intact:
+            raise backup_manifest.damaged(f"{self._archive.url}/objects of {entry.root}/{entry.path}")
+
+    def _write_moved(self, root: Root, entry: Entry, target: str) -> None:
+        assert entry.sha256 is not None
+        data = read_whole(self._archive.filesystem, self._archive.object_path(entry.sha256))
+        try:
+            value: Any = self._moves.value(json.loads(data))
+            data = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+        except ValueError:  # no JSON after all
+            pass
+        with streams.whole_file(root.filesystem, target) as file:
+            file.write(data)
