@@ -71,6 +71,7 @@ check: $(READY) ## Lint, format, types, layers, and everything generated
 	@$(BIN)/python -m headrace_operators.chart_reference --check
 	@$(BIN)/python -m headrace.cluster.rights --check
 	@$(BIN)/python -m headrace_operators.metrics_reference --check
+	@$(BIN)/python -m headrace.monitoring.generate --check
 	@$(BIN)/python -m headrace_pipelines.compiler --check
 	@cp requirements.lock .lock.tmp && $(MAKE) --no-print-directory lock LOCK=.lock.tmp && diff -q requirements.lock .lock.tmp >/dev/null \
 	  || { rm -f .lock.tmp; echo "requirements.lock does not match pyproject.toml: run 'make lock'"; exit 1; }
@@ -88,6 +89,7 @@ generate: $(READY) ## Write everything that is generated (references, schema, go
 	@$(BIN)/python -m headrace_operators.chart_reference
 	@$(BIN)/python -m headrace.cluster.rights
 	@$(BIN)/python -m headrace_operators.metrics_reference
+	@$(BIN)/python -m headrace.monitoring.generate
 	@$(BIN)/python -m headrace_pipelines.compiler
 
 LOCK ?= requirements.lock

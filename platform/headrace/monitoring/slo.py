@@ -50,6 +50,16 @@ class Objective:
         """Name of the recorded share of bad requests."""
         return f"{LEVEL}:headrace_{self.name}_errors:ratio_rate{window}"
 
+    @property
+    def bad_rate(self) -> str:
+        """Name of the recorded bad requests a second."""
+        return f"{LEVEL}:headrace_{self.name}_errors:rate5m"
+
+    def budget_left(self, selector: str) -> str:
+        """What is left of 30 days' budget of the endpoints that SELECTOR takes, 1 for all of it."""
+        bad, whole = (f"sum(sum_over_time({series}{{{selector}}}[30d]))" for series in (self.bad_rate, REQUESTS_RATE))
+        return f"1 - ({bad} / {whole}) / scalar(1 - {self.objective})"
+
 
 _ALL = f"{BY} (rate({names.REQUESTS}[WINDOW]))"
 _MEASURED = f"{BY} (rate({names.REQUEST_SECONDS}_count[WINDOW]))"
@@ -106,6 +116,7 @@ def _records() -> Iterator[Record]:
         for window in _WINDOWS:
             ratio = f"{objective.bad}\n/\n({objective.of} > 0)"
             yield Record(objective.ratio(window), ratio.replace("WINDOW", window))
+        yield Record(objective.bad_rate, f"{objective.ratio('5m')} * {REQUESTS_RATE}")
 
 
 def _alerts() -> Iterator[Alert]:

@@ -1,0 +1,1 @@
+"""The dashboards: one for each question that somebody is woken by."""

@@ -1,0 +1,236 @@
+"""Are endpoints keeping their promises, since which version not, and is there room in the replicas?"""
+
+from __future__ import annotations
+
+from headrace.monitoring import names
+from headrace.monitoring.dashboards.parts import (
+    GREEN,
+    ORANGE,
+    RED,
+    Board,
+    Panel,
+    Query,
+    Row,
+    Steps,
+    Variable,
+    number,
+)
+from headrace.monitoring.slo import AVAILABILITY, BURNS, LATENCY, REQUESTS_RATE, Objective
+
+FRONT = 'namespace=~"$namespace",deployment=~"$deployment"'
+OPERATOR = 'namespace=~"$namespace",name=~"$deployment"'
+PODS = f'namespace=~"$namespace",{names.DEPLOYMENT_LABEL}=~"$deployment",{names.DEPLOYMENT_LABEL}!=""'
+APPLICATION = 'namespace=~"$namespace",application=~"$deployment"'
+ALERTS = "Headrace(Availability|Latency|Deployment|Monitor).*"
+_OF = "{{namespace}} {{deployment}}"
+_BUDGET = Steps(RED, ((0.0, ORANGE), (0.25, GREEN)))
+
+
+def _quantile(share: float, metric: str, by: str = "") -> str:
+    return f"histogram_quantile({share}, sum by (le{by}) (rate({metric}_bucket{{{FRONT}}}[$__rate_interval])))"
+
+
+def _rate(metric: str, by: str) -> str:
+    return f"sum by ({by}) (rate({metric}{{{FRONT}}}[$__rate_interval]))"
+
+
+def _burn(objective: Objective) -> Panel:
+    budget = f"scalar(1 - {objective.objective})"
+    fast = BURNS[0]
+    return Panel(
+        f"How fast the {objective.name} budget burns",
+        f"1 spends the budget of 30 days in 30 days. Above {fast.factor:g} over {fast.long} and {fast.short} somebody "
+        f"is woken, above {BURNS[1].factor:g} over {BURNS[1].long} and {BURNS[1].short} too.",
+        tuple(
+            Query(f"{objective.ratio(window)}{{{FRONT}}} / {budget}", f"{_OF} {window}")
+            for window in ("1h", "6h", "3d")
+        ),
+        steps=Steps(GREEN, ((1, ORANGE), (fast.factor, RED))),
+        alert=f"Headrace{objective.name.capitalize()}BudgetBurns",
+    )
+
+
+PROMISES = Row(
+    "Are promises kept?",
+    (
+        number(
+            "Available",
+            "Share of requests of the last 5 minutes that were not answered 5xx.",
+            f"1 - sum({AVAILABILITY.bad_rate}{{{FRONT}}}) / (sum({REQUESTS_RATE}{{{FRONT}}}) > 0)",
+            "percentunit",
+            steps=Steps(RED, ((0.99, ORANGE), (0.999, GREEN))),
+            empty="nobody asks",
+            alert="HeadraceAvailabilityBudgetBurns",
+        ),
+        number(
+            "Availability budget left",
+            "Of 30 days. Below 0 the promise is broken: no more risks until it has grown again.",
+            AVAILABILITY.budget_left(FRONT),
+            "percentunit",
+            steps=_BUDGET,
+            alert="HeadraceAvailabilityBudgetBurns",
+        ),
+        number(
+            "Latency budget left",
+            "Of 30 days: requests that took longer than was promised spend it.",
+            LATENCY.budget_left(FRONT),
+            "percentunit",
+            steps=_BUDGET,
+            alert="HeadraceLatencyBudgetBurns",
+        ),
+        number(
+            "99 % take less than",
+            "From the body being whole to the answer being ready, in a front.",
+            _quantile(0.99, names.REQUEST_SECONDS),
+            "s",
+            empty="nobody asks",
+            alert="HeadraceLatencyBudgetBurns",
+        ),
+        number(
+            "Requests a second",
+            "All endpoints chosen.",
+            f"sum(rate({names.REQUESTS}{{{FRONT}}}[$__rate_interval]))",
+            "reqps",
+        ),
+        number(
+            "Replicas that answer",
+            "Share of those that are wanted, as the operator sees it by asking each.",
+            f"sum({names.DEPLOYMENT_ANSWERING}{{{OPERATOR}}}) / (sum({names.DEPLOYMENT_REPLICAS}{{{OPERATOR}}}) > 0)",
+            "percentunit",
+            steps=Steps(RED, ((0.5, ORANGE), (1, GREEN))),
+            alert="HeadraceDeploymentDown",
+        ),
+    ),
+)
+REQUESTS = Row(
+    "What do clients see?",
+    (
+        Panel(
+            "Requests by answer",
+            "4xx are the clients' mistakes; 503 is a front with too much to do, which says when to try again; 500 is "
+            "ours.",
+            (Query(_rate(names.REQUESTS, "code"), "{{code}}"),),
+            "reqps",
+            "stacked",
+            alert="HeadraceAvailabilityBudgetBurns",
+        ),
+        Panel(
+            "Latency",
+            "In a front. The way through the ingress adds about a millisecond.",
+            tuple(
+                Query(_quantile(share, names.REQUEST_SECONDS), f"{share:.0%} less than") for share in (0.5, 0.9, 0.99)
+            ),
+            "s",
+            alert="HeadraceLatencyBudgetBurns",
+        ),
+        _burn(AVAILABILITY),
+        _burn(LATENCY),
+    ),
+)
+VERSIONS = Row(
+    "Since which version?",
+    (
+        Panel(
+            "Requests by version",
+            "Which version gives the answers. A change here and one above at the same time: see the runbook.",
+            (Query(_rate(names.REQUESTS, "deployment, version"), "{{deployment}} version {{version}}"),),
+            "reqps",
+            "stacked",
+            alert="HeadraceDeploymentFailed",
+        ),
+        Panel(
+            "Latency by version (99 % less than)",
+            "A version that is slower than the one before shows it here.",
+            (
+                Query(
+                    _quantile(0.99, names.REQUEST_SECONDS, ", deployment, version"),
+                    "{{deployment}} version {{version}}",
+                ),
+            ),
+            "s",
+        ),
+        Panel(
+            "Deployments by state",
+            "As the operator judges them: available, progressing, degraded, failed, refused, pending.",
+            (Query(f"max by (namespace, name, state) ({names.DEPLOYMENT_STATE}{{{OPERATOR}}})"),),
+            look="table",
+            alert="HeadraceDeploymentStuck",
+        ),
+        Panel(
+            "Versions that were loaded, or not",
+            "In an hour. One that failed leaves the version before in place.",
+            (
+                Query(
+                    f"sum by (deployment, version, result) (increase({names.VERSION_LOADS}{{{FRONT}}}[1h]))",
+                    "{{deployment}} version {{version}} {{result}}",
+                ),
+            ),
+            alert="HeadraceDeploymentFailed",
+        ),
+    ),
+)
+ROOM = Row(
+    "Is there room?",
+    (
+        Panel(
+            "Requests inside the replicas",
+            "Waiting or being computed, by pod. One that has many while others have none hangs.",
+            (Query(f"sum by (deployment, pod) ({names.REQUESTS_WAITING}{{{FRONT}}})", "{{deployment}} {{pod}}"),),
+        ),
+        Panel(
+            "Rows of a batch, and its time",
+            "Rows that are computed together (about), and what 90 % of batches take less than. Large and slow batches: "
+            "more replicas.",
+            (
+                Query(
+                    f"{_rate(f'{names.BATCH_ROWS}_sum', 'deployment')}"
+                    f" / {_rate(f'{names.BATCH_ROWS}_count', 'deployment')}",
+                    "{{deployment}} rows",
+                ),
+                Query(_quantile(0.9, names.BATCH_SECONDS, ", deployment"), "{{deployment}} seconds"),
+            ),
+        ),
+        Panel(
+            "CPU in use",
+            "Cores by pod, as Ray measures them.",
+            (Query(f"{names.RAY_NODE_CPU}{{{PODS}}} / 100 * {names.RAY_NODE_CPUS}{{{PODS}}}", "{{pod}}"),),
+        ),
+        Panel(
+            "Memory in use",
+            "Share of what the pod may have. At 100 % its processes are killed.",
+            (Query(f"{names.RAY_NODE_MEMORY_USED}{{{PODS}}} / {names.RAY_NODE_MEMORY_TOTAL}{{{PODS}}}", "{{pod}}"),),
+            "percentunit",
+            steps=Steps(GREEN, ((0.9, RED),)),
+        ),
+        Panel(
+            "Healthy replicas",
+            "As Ray Serve counts them: it replaces those that are not.",
+            (Query(f"sum by (application) ({names.SERVE_REPLICA_HEALTHY}{{{APPLICATION}}})", "{{application}}"),),
+            alert="HeadraceDeploymentDegraded",
+        ),
+        Panel(
+            "Time of a change (90 % less than)",
+            "From a configuration being in the RayService to every replica answering with it.",
+            (
+                Query(
+                    "histogram_quantile(0.9, sum by (le) "
+                    f"(increase({names.DEPLOYMENT_SWAP_SECONDS}_bucket[$__range])))",
+                    "all deployments",
+                ),
+            ),
+            "s",
+            alert="HeadraceDeploymentStuck",
+        ),
+    ),
+)
+BOARD = Board(
+    "headrace-serving",
+    "Headrace / Serving",
+    "ModelDeployments: whether endpoints keep their promises, since which version not, and whether there is room.",
+    (
+        Variable("namespace", names.DEPLOYMENT_STATE, "namespace", "Namespace"),
+        Variable("deployment", f'{names.DEPLOYMENT_STATE}{{namespace=~"$namespace"}}', "name", "Deployment"),
+    ),
+    (PROMISES, REQUESTS, VERSIONS, ROOM),
+    ALERTS,
+)
