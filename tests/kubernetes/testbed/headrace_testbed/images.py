@@ -1,0 +1,59 @@
+"""The images of the node tier and of `make images`: which there are, and how each becomes an OCI archive here.
+
+python -m headrace_testbed.images [NAME ...] --into FOLDER
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import tomllib
+from pathlib import Path
+
+from headrace_testbed.oci import Image, image, write_archive
+from headrace_testbed.rootfs import Build
+
+ROOT = Path(__file__).resolve().parents[4]
+OURS = ("operator", "runtime", "mlflow")
+_TEST_BED = ROOT / "tests" / "kubernetes" / "testbed" / "images"
+
+
+def version() -> str:
+    """The version that pyproject.toml says, which is our images' tag."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
+
+def containerfile(name: str) -> Path:
+    """The Containerfile of the image NAME: one of OURS, or one that only the test bed runs."""
+    return (ROOT / "images" if name in OURS else _TEST_BED) / name / "Containerfile"
+
+
+def reference(name: str) -> str:
+    """What the image NAME is called in a cluster."""
+    return f"docker.io/headrace/{name}:{version()}" if name in OURS else f"localhost/testbed/{name}:{version()}"
+
+
+def packed_image(name: str) -> Image:
+    """The image NAME, packed first where its layers are missing. Needs root then."""
+    build = Build(containerfile(name), ROOT, {"VERSION": version()})
+    return image(reference(name), build.image, build.layers())
+
+
+def main() -> None:
+    """Pack the images named, or ours, into a folder, one archive each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", default=OURS)
+    parser.add_argument("--into", type=Path, default=Path("build/images"))
+    given = parser.parse_args()
+    given.into.mkdir(parents=True, exist_ok=True)
+    for name in given.names:
+        started = time.monotonic()
+        packed = packed_image(name)
+        archive = given.into / f"{name}.oci.tar"
+        with open(archive, "wb") as file:
+            write_archive([packed], file)
+        print(f"{archive}: {packed.name}, {packed.size / 1e6:.1f} MB, {time.monotonic() - started:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
