@@ -53,6 +53,14 @@ def _search(run_id: str) -> Run:
     return LocalRun(run_id)  # which says that there is none
 
 
+def runs_on(target: str) -> list[ClusterRun]:
+    """Every run of the cluster TARGET, whoever sent it."""
+    from headrace_pipelines.kubeflow.cluster import Cluster
+    from headrace_pipelines.kubeflow.run import list_runs
+
+    return list_runs(Cluster.named(target))
+
+
 def sent_runs(tell: Callable[[str], None]) -> list[ClusterRun]:
     """The runs on targets that this machine sent or looked at; a target that is away is told of, and left out."""
     from headrace_pipelines.kubeflow.submission import TARGET_FILE, remembered

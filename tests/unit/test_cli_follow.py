@@ -248,8 +248,9 @@ def test_a_status_shows_the_steps() -> None:
 
 
 def test_a_list_of_runs_has_one_line_each() -> None:
-    assert run_row(RECORD, "2026-11-24T19:00:00.123+00:00") == (
+    assert run_row(RECORD, "local", "2026-11-24T19:00:00.123+00:00") == (
         "digits-aaaaaaaa",
+        "local",
         "succeeded",
         "2026-11-24 19:00:00",
         "accuracy 0.9877",

@@ -20,6 +20,7 @@ LOG_LARGEST_BYTES = 1_000_000
 EXTRAS = {
     "aiohttp": "operator",
     "kfp": "pipelines",
+    "kfp_server_api": "pipelines",
     "kubernetes": "pipelines",
     "kubernetes_asyncio": "operator",
     "prometheus_client": "operator",
@@ -43,7 +44,7 @@ EXTRAS = {
         "train",
     ),
 }
-UNLOGGED = ("usage", "confirmation-needed", "unknown-target", "spec-invalid")  # the words say it all
+UNLOGGED = ("usage", "confirmation-needed", "unknown-target", "spec-invalid", "targets-invalid")  # the words say it all
 WHOLE = ("run", "resume")  # commands that need every part
 FULL_RECORD = ("run", "status", "resume", "cancel")  # commands whose JSON is a run's record
 

@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from headrace.base.errors import HeadraceError
 from headrace.cli.output import Output, run_record
 from headrace.cli.progress import RunView
 from headrace.cli.run_report import render_end
 
-if TYPE_CHECKING:
-    from headrace.local.runs import LocalRun
+
+class Followed(Protocol):
+    """A run, here or on a cluster."""
+
+    run_id: str
+
+    def follow(self) -> Iterator[Mapping[str, Any]]:
+        """What it tells until it has ended."""
+
+    def status(self) -> dict[str, Any]:
+        """Its record."""
+
+    def exit_code(self) -> int | None:
+        """The exit code that it ended with."""
+
+    def cancel(self) -> dict[str, Any]:
+        """End it."""
 
 
 class Screen(Protocol):
@@ -53,8 +69,15 @@ def screen(output: Output, view: RunView, title: str) -> Iterator[Screen]:
         yield Table()
 
 
-def follow(run: LocalRun, output: Output) -> int:
+def follow(run: Followed, output: Output) -> int:
     """Show RUN until it has ended and report it; its exit code. Ctrl-C cancels the run, a second one only this."""
+    try:
+        return _follow(run, output)
+    except HeadraceError as error:  # its server is away: the run goes on, and whoever waits for the JSON gets its id
+        return _report_lost(run, output, error)
+
+
+def _follow(run: Followed, output: Output) -> int:
     view = RunView()
     try:
         with screen(output, view, run.run_id) as shown:
@@ -74,6 +97,15 @@ def follow(run: LocalRun, output: Output) -> int:
     tell_failure(record)
     code = run.exit_code()
     return 1 if code is None else code
+
+
+def _report_lost(run: Followed, output: Output, error: HeadraceError) -> int:
+    from headrace.cli.failure import error_record
+
+    record = run_record({"run_id": run.run_id, "state": "running", **error_record(error, None)})
+    output.report(record, lambda: f"run {run.run_id} can be followed no more; headrace status {run.run_id} tells")
+    tell_failure(record)
+    return error.exit_code
 
 
 def tell_failure(record: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from headrace.cli import backup, machine, operator, runs, serving, specs
+from headrace.cli import backup, machine, operator, runs, schedules, serving, specs
 from headrace.cli.output import Output
 
 INTERRUPTED = 130
@@ -25,7 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 
-for _module in (specs, runs, serving, machine, backup, operator):
+for _module in (specs, runs, schedules, serving, machine, backup, operator):
     _module.register(app)
 
 

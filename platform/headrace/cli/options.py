@@ -22,5 +22,15 @@ Set = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, all else on stderr.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking. Required where nobody can be asked.")]
-On = Annotated[str, typer.Option("--on", metavar="TARGET", help="Where to run: this machine is `local`.")]
+On = Annotated[str, typer.Option("--on", metavar="TARGET", help="Where to run: `local`, or a cluster of targets.yaml.")]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        "--on",
+        metavar="TARGET",
+        help="Where it is; needed only if this machine has not seen it.",
+        show_default=False,
+    ),
+]
+Cluster = Annotated[str, typer.Option("--on", metavar="TARGET", help="A cluster of targets.yaml.", show_default=False)]
 Detach = Annotated[bool, typer.Option("--detach", help="Return as soon as it has started.")]

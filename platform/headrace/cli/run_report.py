@@ -13,6 +13,7 @@ def render_end(record: Mapping[str, Any]) -> str:
     took = sum(step["seconds"] or 0.0 for step in record["steps"] or ())
     rows = [(f"run {record['state']}", f"{record['run_id']}  {seconds(took) if took else ''}".rstrip())]
     rows += _facts(record)
+    rows += _kubeflow(record)
     width = max(len(title) for title, _ in rows)
     return "\n".join(f"{title.ljust(width)}  {text}" for title, text in rows)
 
@@ -37,6 +38,16 @@ def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
+def _kubeflow(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What a run on a cluster spent beside its steps."""
+    kubeflow = record.get("kubeflow")
+    if not kubeflow:
+        return []
+    spent = kubeflow.get("own_seconds")
+    beats = "" if spent is None else f"; {seconds(spent)} of {seconds(kubeflow['seconds'])} were Kubeflow's own"
+    return [("kubeflow", f"{kubeflow['target']}: run {kubeflow['run_id'] or 'not known'}{beats}")]
+
+
 def render_status(record: Mapping[str, Any]) -> str:
     """A run as it stands: its steps, then what it came to so far."""
     steps = table(("step", "state", "seconds"), [(s["name"], s["state"], s["seconds"]) for s in record["steps"] or ()])
@@ -46,13 +57,14 @@ def render_status(record: Mapping[str, Any]) -> str:
     return "\n".join(told)
 
 
-def run_row(record: Mapping[str, Any], created: str) -> tuple[object, ...]:
+def run_row(record: Mapping[str, Any], target: str, created: str) -> tuple[object, ...]:
     """One line of `headrace runs`."""
     metrics = record["metrics"] or {}
     first = next(iter(metrics.items()), None)
     model = record["model"] or {}
     return (
         record["run_id"],
+        target,
         record["state"],
         created[:19].replace("T", " "),
         None if first is None else f"{first[0]} {number(first[1])}",

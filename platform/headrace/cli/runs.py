@@ -1,17 +1,20 @@
-"""Commands on runs: each finds the run's files and shows, ends or continues what they tell of."""
+"""Commands on runs: each finds the run, here or on a target, and shows, ends or continues it."""
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headrace.cli.options import Detach, Json, On, Run, Set, Spec
+from headrace.cli.options import Detach, Json, On, Run, Set, Spec, Where
 from headrace.cli.output import Output, begin, run_record
 
 if TYPE_CHECKING:
-    from headrace.local.runs import LocalRun
+    from headrace.cli.follow import Followed
+    from headrace.spec import RunSpec
+    from headrace_pipelines.sites import Run as AnyRun
 
 FOLLOW_SECONDS = 0.2  # between looks at a log that is being written
 
@@ -35,40 +38,67 @@ def run(
 
     Shows how it goes. Ctrl-C cancels the run, which can be resumed; a killed `headrace run` leaves the run going.
     """
-    from headrace.local.ray_head import find_head
-    from headrace.local.resources import check_resources
-    from headrace.local.runs import LocalRun, create_run, start_runner
     from headrace.spec import load_spec
-    from headrace.spec.targets import require_target
+    from headrace.spec.targets import LOCAL, require_target
 
     output = begin(context, as_json)
     loaded = load_spec(spec, set_ or (), target=require_target(on))
-    check_resources(loaded.to_record(), find_head())  # at once, before a runner has imported anything
-    run_id = create_run(loaded, no_cache=no_cache, spec_file=spec)
+    started = _start_here if on == LOCAL else _send
+    _go_on(output, started(loaded, on, spec, no_cache), detach=detach)
+
+
+def _start_here(spec: RunSpec, _: str, file: Path, no_cache: bool) -> Followed:
+    from headrace.local.ray_head import find_head
+    from headrace.local.resources import check_resources
+    from headrace.local.runs import LocalRun, create_run, start_runner
+
+    check_resources(spec.to_record(), find_head())  # at once, before a runner has imported anything
+    run_id = create_run(spec, no_cache=no_cache, spec_file=file)
     start_runner(run_id)
-    _go_on(output, LocalRun(run_id), detach=detach)
+    return LocalRun(run_id)
 
 
-def status(context: typer.Context, run: Run, as_json: Json = False) -> None:
+def _send(spec: RunSpec, target: str, file: Path, no_cache: bool) -> Followed:
+    from headrace_pipelines.kubeflow.cluster import Cluster
+    from headrace_pipelines.kubeflow.run import ClusterRun
+    from headrace_pipelines.kubeflow.submission import submit
+
+    cluster = Cluster.named(target)
+    return ClusterRun(submit(cluster, spec, no_cache=no_cache, spec_file=file), cluster)
+
+
+def status(context: typer.Context, run: Run, on: Where = None, as_json: Json = False) -> None:
     """Show how a run stands."""
     from headrace.cli.follow import tell_failure
     from headrace.cli.run_report import render_status
-    from headrace.local.runs import LocalRun
+    from headrace_pipelines.sites import find_run
 
     output = begin(context, as_json)
-    record = LocalRun(run).status()
+    record = find_run(run, on).status()
     output.report(run_record(record), lambda: render_status(record))
     tell_failure(record)
 
 
 def logs(
+    context: typer.Context,
     run: Run,
+    on: Where = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
 ) -> None:
-    """Print the output of a run's processes."""
-    from headrace.local.runs import LocalRun
+    """Print the output of a run's processes.
 
-    found = LocalRun(run)
+    Of a run on a cluster: its pods' logs by the target's kubeconfig, else Kubeflow's log artifacts by its
+    pipeline_root, else what its steps told.
+    """
+    from headrace.local.runs import LocalRun
+    from headrace_pipelines.sites import find_run
+
+    found = find_run(run, on)
+    if not isinstance(found, LocalRun):
+        from headrace.cli.cluster_logs import print_logs, print_until_over
+
+        (print_until_over if follow else print_logs)(found, begin(context, as_json=False))
+        return
     path = found.folder / "log"
     position = 0
     while True:
@@ -83,48 +113,69 @@ def logs(
         time.sleep(FOLLOW_SECONDS)
 
 
-def cancel(context: typer.Context, run: Run, as_json: Json = False) -> None:
+def cancel(context: typer.Context, run: Run, on: Where = None, as_json: Json = False) -> None:
     """End a run cleanly. It can be resumed."""
     from headrace.cli.run_report import render_end
-    from headrace.local.runs import LocalRun
+    from headrace_pipelines.sites import find_run
 
     output = begin(context, as_json)
-    record = LocalRun(run).cancel()
+    record = find_run(run, on).cancel()
     resumable = f"\nnext  headrace resume {run}" if record["state"] == "cancelled" else ""
     output.report(run_record(record), lambda: render_end(record) + resumable)
 
 
-def resume(context: typer.Context, run: Run, detach: Detach = False, as_json: Json = False) -> None:
+def resume(context: typer.Context, run: Run, on: Where = None, detach: Detach = False, as_json: Json = False) -> None:
     """Go on with a run where it was, or follow it."""
-    from headrace.local.runs import LocalRun
+    from headrace_pipelines.sites import find_run
 
     output = begin(context, as_json)
-    found = LocalRun(run)
+    found = find_run(run, on)
     found.resume()
     _go_on(output, found, detach=detach)
 
 
-def runs(context: typer.Context, as_json: Json = False) -> None:
-    """List the runs of this machine, newest first."""
+def runs(
+    context: typer.Context,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            "--on",
+            metavar="TARGET",
+            help="All runs there, whoever sent them.",
+            show_default="those that this machine made or sent",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List runs, newest first."""
     from headrace.cli.output import table
     from headrace.cli.run_report import run_row
-    from headrace.local.runs import list_runs
 
     output = begin(context, as_json)
-    found = [(run.status(), run.request["created"], run.request["name"]) for run in list_runs()]
-    records = [{**run_record(record), "created": created, "name": name} for record, created, name in found]
-    header = ("run", "state", "created (UTC)", "metric", "model", "endpoint")
-    output.report(
-        {"runs": records},
-        lambda: (
-            table(header, [run_row(record, created) for record, created, _ in found])
-            if found
-            else "no runs yet: headrace run SPEC"
-        ),
-    )
+    found = sorted(_runs(on, output), key=lambda run: (run.request["created"], run.run_id), reverse=True)
+    records = [{**run_record(run.status()), "target": _target(run), "created": run.request["created"]} for run in found]
+    for record, one in zip(records, found, strict=True):
+        record["name"] = one.request["name"]
+    header = ("run", "target", "state", "created (UTC)", "metric", "model", "endpoint")
+    rows = [run_row(record, record["target"], record["created"]) for record in records]
+    output.report({"runs": records}, lambda: table(header, rows) if rows else "no runs yet: headrace run SPEC")
 
 
-def _go_on(output: Output, run: LocalRun, *, detach: bool) -> None:
+def _runs(on: str | None, output: Output) -> list[AnyRun]:
+    from headrace.local.runs import list_runs
+    from headrace.spec.targets import LOCAL
+    from headrace_pipelines.sites import runs_on, sent_runs
+
+    if on is None:
+        return [*list_runs(), *sent_runs(output.tell)]
+    return [*list_runs()] if on == LOCAL else [*runs_on(on)]
+
+
+def _target(run: AnyRun) -> str:
+    return str(run.request.get("target", "local"))
+
+
+def _go_on(output: Output, run: Followed, *, detach: bool) -> None:
     from headrace.cli.follow import follow
     from headrace.cli.run_report import render_end
 
