@@ -20,6 +20,9 @@ from headrace.base.jsonfile import sha256_of
 from headrace.base.processes import ProcessRef
 from headrace.local.ray_head import Head, ensure_head, stop_head
 from headrace.serving.contract import StableVersion
+from headrace_testbed import builds, toolchain
+from headrace_testbed.s3 import S3Store
+from headrace_testbed.s3_trouble import environment, new_bucket
 
 _NOT_INHERITED = ("HEADRACE_STORE", "HEADRACE_EVENTS", "MLFLOW_TRACKING_URI", "RAY_ADDRESS")
 
@@ -72,6 +75,22 @@ def headrace_home(request: pytest.FixtureRequest) -> Iterator[Path]:
 def head(headrace_home: Path) -> Head:
     """The home's Ray head, looked up anew by each module: `test_ray_head_life` leaves another one than it found."""
     return ensure_head(print)
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Store]:
+    """A real S3 server, once for the tier; it is built the first time."""
+    if "versitygw" in builds.missing() and (reason := toolchain.why_not()):
+        pytest.skip(f"an S3 server has to be built: {reason}")
+    with S3Store(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(s3_server: S3Store) -> Iterator[str]:
+    """The URI of a bucket of this test's own, in the environment of this process and of what it starts."""
+    with environment(s3_server.environment):
+        yield new_bucket(s3_server)
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,10 @@ compare before they write: enough for one machine, not for two that race.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,12 @@ from fsspec.implementations.local import LocalFileSystem
 
 from headrace.base.errors import Unavailable
 from headrace.base.locks import file_lock
-from headrace.store.filesystems import endpoint_of, is_s3, read_whole
+from headrace.store.filesystems import endpoint_of, is_s3, passing_errors, read_whole
 
 _WRITER = "headrace-writer"  # metadata of an object: the draw of whoever wrote it
 _CONFLICT_TRIES = 5  # S3 says 409 where two conditional writes met; neither was judged yet
+
+_READ_WAITS_SECONDS = (0.02, 0.1, 0.5)
 
 Found = tuple[bytes, str] | None  # what is there, and what names this very state of it
 
@@ -42,12 +46,10 @@ def create(filesystem: fsspec.AbstractFileSystem, path: str, data: bytes) -> boo
 def read(filesystem: fsspec.AbstractFileSystem, path: str) -> Found:
     """What is at PATH and the state's name, for `replace`; None where nothing is."""
     try:
-        if not is_s3(filesystem):
-            data = read_whole(filesystem, path)
-            return data, data.hex()
-        bucket, key, _ = filesystem.split_path(path)
-        answer = filesystem.call_s3("get_object", Bucket=bucket, Key=key)
-        return _body(filesystem, answer), str(answer["ETag"])
+        if is_s3(filesystem):
+            return _get(filesystem, path)
+        data = read_whole(filesystem, path)
+        return data, data.hex()
     except FileNotFoundError:
         return None
 
@@ -139,14 +141,33 @@ def _require_conditions(filesystem: Any, condition: dict[str, str]) -> None:
         )
 
 
-def _body(filesystem: Any, answer: Any) -> bytes:
+def _get(filesystem: Any, path: str) -> Found:
+    """Content and ETag of one state of an object.
+
+    A gateway over a disk may answer in the middle of a write with the content of one state and the ETag of another. The
+    ETag of what we write is its MD5, unless the server encrypts: so a pair that does not fit is asked for again, and
+    taken if it stays.
+    """
     from fsspec.asyn import sync
 
-    async def read_it() -> bytes:
-        async with answer["Body"] as stream:
-            return bytes(await stream.read())
+    bucket, key, _ = filesystem.split_path(path)
 
-    return bytes(sync(filesystem.loop, read_it))
+    async def get() -> tuple[bytes, str]:
+        answer = await filesystem._call_s3("get_object", Bucket=bucket, Key=key)
+        async with answer["Body"] as stream:
+            return bytes(await stream.read()), str(answer["ETag"])
+
+    for wait_seconds in (*_READ_WAITS_SECONDS, None):
+        try:
+            data, tag = sync(filesystem.loop, get)
+        except Exception as error:
+            if wait_seconds is None or not isinstance(error, passing_errors()):
+                raise
+        else:
+            if wait_seconds is None or tag.strip('"') == hashlib.md5(data, usedforsecurity=False).hexdigest():
+                return data, tag
+        time.sleep(wait_seconds)
+    raise AssertionError("unreachable")
 
 
 # a disk

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, cast
 
 import fsspec
@@ -20,9 +21,9 @@ from headrace.base.errors import HeadraceError, InvalidInput, MissingExtra, Unav
 S3_PROTOCOLS = ("s3", "s3a")
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0  # without a byte, after which a request is made again
-# botocore repeats a request that met a 5xx, a throttle or no connection, waiting up to 1, 2, 4, ... seconds; s3fs does
-# so five times over again. Together an endpoint that refuses is given up after some 10 s; with botocore's own 5, 60 s.
-TRIES = 3
+# botocore repeats a request that met a 5xx, a throttle or no connection, waiting up to 1, 2, 4 and 8 seconds: 7.5 s on
+# average, in which a server may be started again. s3fs repeats that five times where it was throttled or cut off.
+TRIES = 5
 CONNECTIONS = 32  # at once to one store; botocore's 10 are fewer than the threads that read samples ahead
 
 _REFUSED = (
@@ -35,6 +36,7 @@ _REFUSED = (
     "InvalidToken",
     "RequestTimeTooSkewed",
     "SignatureDoesNotMatch",
+    "XAdminUserNotFound",  # versitygw's word for a key that nobody has
 )
 _TRANSPORTS = {"adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "fsspec", "gcsfs", "google", "s3fs", "urllib3"}
 _NO_CREDENTIALS = {
@@ -63,6 +65,8 @@ def open_filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """
     options: dict[str, Any] = {name: _s3_options() for name in S3_PROTOCOLS if f"{name}://" in url}
     try:
+        if options:
+            _teach_s3fs()
         filesystem, path = fsspec.core.url_to_fs(url, **options)
     except ImportError as error:
         if options:
@@ -72,6 +76,23 @@ def open_filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
         known = "a path, builtin:digits, s3://, gs://, https:// or another fsspec URL"
         raise InvalidInput(f"{url} is no address: {error}", action=f"give {known}") from error
     return filesystem, str(path)
+
+
+def passing_errors() -> tuple[type[Exception], ...]:
+    """What a read from S3 may meet once and not again: cut off, or content and checksum of two states of an object."""
+    from aiohttp import ClientPayloadError
+    from botocore.exceptions import FlexibleChecksumError, HTTPClientError  # type: ignore[import-untyped]
+
+    return (FlexibleChecksumError, HTTPClientError, ClientPayloadError)
+
+
+@cache
+def _teach_s3fs() -> None:
+    """Have s3fs read again what it would give up."""
+    from s3fs.core import add_retryable_error  # type: ignore[import-untyped]
+
+    for kind in passing_errors():
+        add_retryable_error(kind)
 
 
 def _s3_options() -> dict[str, Any]:
