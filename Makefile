@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install demo test test-unit test-models test-local test-kubernetes cluster-up cluster-down chaos check format lock generate bench clean
+.PHONY: help install demo test test-unit test-models test-local test-kubernetes test-node test-scenarios cluster-up cluster-down chaos check format lock generate bench clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -35,7 +35,7 @@ demo: $(READY) ## From data to a served prediction, with the seconds of each par
 	@$(BIN)/python examples/demo.py
 
 test: $(READY) ## Every check and every tier of tests this machine can run
-	@$(BIN)/python tests/run_tiers.py check unit models local kubernetes
+	@$(BIN)/python tests/run_tiers.py check unit models local kubernetes node
 
 test-unit: $(READY) ## Tests of one process, under a minute
 	@$(BIN)/python tests/run_tiers.py unit
@@ -49,9 +49,16 @@ test-local: $(READY) ## Real Ray, MLflow, kfp.local and Serve on this machine
 test-kubernetes: $(READY) ## A real Kubernetes control plane, KubeRay and Kueue (docs/test-bed.md)
 	@$(BIN)/python tests/run_tiers.py kubernetes
 
+test-node: $(READY) ## Real pods: a kubelet, our images, Ray under KubeRay; as root (docs/test-bed.md)
+	@$(BIN)/python tests/run_tiers.py node
+
+test-scenarios: $(READY) ## All that KubeRay's double plays, on real pods; test-node plays some of it
+	@cd tests/kubernetes/testbed && $(CURDIR)/$(BIN)/python -m headrace_testbed.node_tier ray
+	@$(BIN)/python -m pytest -q tests/node/test_scenarios.py
+
 CLUSTER ?= .cluster
-cluster-up: $(READY) ## Start a control plane with KubeRay in .cluster (CLUSTER=...), without root
-	@$(BIN)/python tests/kubernetes/cluster.py up $(CLUSTER)
+cluster-up: $(READY) ## Start a control plane with KubeRay in .cluster (CLUSTER=...); NODE=1, as root: with a node
+	@$(BIN)/python tests/kubernetes/cluster.py $(if $(NODE),up-node,up) $(CLUSTER)
 
 cluster-down: $(READY) ## End it
 	@$(BIN)/python tests/kubernetes/cluster.py down $(CLUSTER)

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TEST_BED = ROOT / "tests" / "kubernetes" / "testbed"
 sys.path.insert(0, str(TEST_BED))
 
-from headrace_testbed import toolchain  # noqa: E402
+from headrace_testbed import node_tier, toolchain  # noqa: E402
 
 COVERED = (
     "headrace.base",
@@ -57,6 +57,8 @@ def left_out(tier: str) -> str:
         return "the local tier reads listeners with ss (Debian: apt-get install iproute2)"
     if tier == "kubernetes":
         return toolchain.why_not()
+    if tier == "node":
+        return node_tier.why_not()
     return ""
 
 
@@ -68,6 +70,8 @@ def run_pytest(tier: str) -> Outcome:
         if tier == "unit":  # the tier that starts nothing: its tests do not fight for the machine
             command += ["-n", "2", *(f"--cov={package}" for package in COVERED)]
             command += ["--cov-report=term:skip-covered", f"--cov-fail-under={COVERAGE_FLOOR}"]
+        if tier == "node":
+            command += ["-m", "not long"]
         code = subprocess.run(command, cwd=ROOT, check=False).returncode
         outcome = Outcome(tier, ok=code == 0)
         if report.exists():
@@ -79,9 +83,12 @@ def run_pytest(tier: str) -> Outcome:
         return outcome
 
 
-def build_test_bed() -> int:
-    """Build what the kubernetes tier runs, where its progress can be seen: minutes the first time, then nothing."""
-    command = [sys.executable, "-m", "headrace_testbed.builds"]
+BUILDERS = {"kubernetes": "headrace_testbed.builds", "node": "headrace_testbed.node_tier"}
+
+
+def build_test_bed(tier: str) -> int:
+    """Build what TIER runs, where its progress can be seen: minutes the first time, then nothing."""
+    command = [sys.executable, "-m", BUILDERS[tier]]
     return subprocess.run(command, cwd=TEST_BED, check=False).returncode
 
 
@@ -94,7 +101,7 @@ def run(tier: str) -> Outcome:
     if tier == "check":
         code = subprocess.run(["make", "--no-print-directory", "check"], cwd=ROOT, check=False).returncode
         outcome = Outcome(tier, ok=code == 0)
-    elif tier == "kubernetes" and build_test_bed():
+    elif tier in BUILDERS and build_test_bed(tier):
         outcome = Outcome(tier, ok=False)
     else:
         outcome = run_pytest(tier)

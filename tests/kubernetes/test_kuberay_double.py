@@ -6,8 +6,6 @@ All scenarios of a player run at once, as most of their time is waiting; each te
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -17,17 +15,9 @@ from headrace_testbed.waiting import eventually
 from kuberay_double import JobsDouble, KubeRayDouble
 from kuberay_double.install import collect_new_kinds
 from kuberay_double.scenarios import SCENARIOS, WITHOUT_PODS, as_played, ray_job
-from kuberay_double.world import Player, Scenario
+from kuberay_double.world import Player, Plays, Scenario, play_all
 
 _SECONDS = 90  # most take two; real KubeRay polls every three, and the machine may be shared
-Plays = dict[str, Future[None]]
-
-
-def _play_all(kubeconfig: Path, namespace: str, scenarios: Sequence[Scenario]) -> Iterator[Plays]:
-    player = Player(kubeconfig, namespace, _SECONDS)
-    with ThreadPoolExecutor(len(scenarios)) as pool:
-        yield {each.name: pool.submit(player.play, each, f"s{number}") for number, each in enumerate(scenarios)}
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _namespace(plane: ControlPlane, name: str) -> str:
@@ -47,8 +37,13 @@ def _chosen(request: pytest.FixtureRequest, test: str, scenarios: Sequence[Scena
 def with_the_double(played_plane: ControlPlane, request: pytest.FixtureRequest) -> Iterator[Plays]:
     namespace = _namespace(played_plane, "scenarios")
     chosen = _chosen(request, "test_the_double", SCENARIOS)
-    with KubeRayDouble(played_plane.kubeconfig, namespace=namespace):
-        yield from _play_all(played_plane.kubeconfig, namespace, [as_played(each) for each in chosen])
+    player = Player(played_plane.kubeconfig, namespace, _SECONDS)
+    scenarios = [as_played(each) for each in chosen]
+    with (
+        KubeRayDouble(played_plane.kubeconfig, namespace=namespace),
+        play_all(player, scenarios, len(scenarios)) as plays,
+    ):
+        yield plays
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +53,8 @@ def with_the_real_one(
     namespace = _namespace(control_plane, "real-scenarios")
     chosen = _chosen(request, "test_the_real_kuberay", WITHOUT_PODS)
     collect_new_kinds(control_plane)
-    yield from _play_all(control_plane.kubeconfig, namespace, chosen)
+    with play_all(Player(control_plane.kubeconfig, namespace, _SECONDS), chosen, len(chosen)) as plays:
+        yield plays
 
 
 @pytest.mark.parametrize("scenario", [pytest.param(each, id=each.name) for each in SCENARIOS])

@@ -132,6 +132,14 @@ class ControlPlane:
             f"the scheduler has ended. {self.scheduler.log} ends with:\n{self.scheduler.log_end()}"
         )
 
+    @property
+    def has_node(self) -> bool:
+        """Whether pods run."""
+        return self.place != Place()
+
+    def open_loopback(self, port: int) -> None:
+        """Make PORT of the loopback that its daemons listen on the same port of this machine's: here it is."""
+
     # -- its users ----------------------------------------------------------------------------------------------------
 
     def kubectl(self, *arguments: str, input: str | None = None, kubeconfig: Path | None = None) -> str:  # noqa: A002

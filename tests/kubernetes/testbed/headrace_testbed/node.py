@@ -38,6 +38,16 @@ def packages() -> Path:
     return debian_packages("node", *_PACKAGES)
 
 
+def prepare(images: Sequence[Image] = ()) -> None:
+    """Do what may take minutes, once: unpack Debian's packages, and IMAGES into the store."""
+    node = Node(images=images)
+    try:
+        node.start_runtime()
+    finally:
+        node.stop()
+        shutil.rmtree(node.folder, ignore_errors=True)
+
+
 class Node(ControlPlane):
     """A control plane and a node, with their files in FOLDER; a context manager. IMAGES are there from the start."""
 
@@ -53,6 +63,7 @@ class Node(ControlPlane):
         self._images = [pause_image(), *images]
         self._importer = Importer(self.sandbox.prefix, self._store)
         self._doors: list[socket.socket] = []
+        self._open_ports: set[int] = set()
         parts = NodeDaemons(folder, self.sandbox.prefix, self._store.root, cgroup)
         self.containerd = parts.containerd()
         self.kubelet = parts.kubelet(
@@ -66,15 +77,18 @@ class Node(ControlPlane):
 
     # -- its life -----------------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Start all of it and wait until pods run."""
+    def start_runtime(self) -> None:
+        """Start the container runtime, with its images."""
         self._store.begin()
         self.sandbox.start()
-        for url in (self.url, self._parts.etcd_url):
-            port = int(url.rpartition(":")[2])
-            self._open("127.0.0.1", port, port)
         self._start_containerd()
         self._prepare_images()
+
+    def start(self) -> None:
+        """Start all of it and wait until pods run."""
+        self.start_runtime()
+        for url in (self.url, self._parts.etcd_url):
+            self.open_loopback(int(url.rpartition(":")[2]))
         super().start()
         for manifest in dns_rights():
             self.api.apply(manifest, "testbed", force=True)
@@ -157,6 +171,11 @@ class Node(ControlPlane):
             return connection
 
         return connect
+
+    def open_loopback(self, port: int) -> None:
+        """Make PORT of the sandbox's loopback the same port of this machine's."""
+        if port not in self._open_ports:
+            self._open_ports.add(self._open("127.0.0.1", port, port))
 
     def forward(self, address: str, port: int) -> str:
         """`127.0.0.1:PORT` here, behind which is ADDRESS inside, as long as the node lives."""

@@ -59,7 +59,7 @@ def install_kuberay_1_7(plane: ControlPlane) -> None:
 
 
 class KubeRayOperator:
-    """KubeRay's operator, version 1.6. Outside the cluster it reaches dashboards through the API server's proxy."""
+    """KubeRay's operator, version 1.6. Where there is no node it reaches dashboards through the API server's proxy."""
 
     NAMESPACE = "kuberay-system"
 
@@ -67,6 +67,7 @@ class KubeRayOperator:
         self._plane = plane
         self._health = f"127.0.0.1:{free_port()}"
         self.metrics_address = f"127.0.0.1:{free_port()}"
+        self._flags = () if plane.has_node else ("-use-kubernetes-proxy",)
         self.daemon: Daemon | None = None
 
     def _objects(self) -> Iterable[Object]:
@@ -83,10 +84,11 @@ class KubeRayOperator:
         self.daemon = Daemon(
             "ray-operator",
             [
+                *self._plane.place.prefix,
                 built("kuberay") / "ray-operator",
                 f"-kubeconfig={self._plane.kubeconfig_for_service_account(self.NAMESPACE, 'kuberay-operator')}",
                 "-enable-leader-election=false",
-                "-use-kubernetes-proxy",
+                *self._flags,
                 "-enable-metrics",
                 f"-metrics-addr={self.metrics_address}",
                 f"-health-probe-bind-address={self._health}",
@@ -94,6 +96,8 @@ class KubeRayOperator:
             self._plane.folder / "ray-operator.log",
         )
         self.daemon.start()
+        for address in (self._health, self.metrics_address):
+            self._plane.open_loopback(int(address.rpartition(":")[2]))
         self.daemon.wait_for(lambda: _healthy(f"http://{self._health}/readyz"), START_SECONDS)
 
     def stop(self) -> None:

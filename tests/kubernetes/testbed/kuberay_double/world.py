@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -221,6 +223,17 @@ class Player:
                 raise
             obj = None
         return World(obj, clusters, pods, services, events, seen)
+
+
+Plays = dict[str, Future[None]]
+
+
+@contextmanager
+def play_all(player: Player, scenarios: Sequence[Scenario], at_once: int) -> Iterator[Plays]:
+    """Play SCENARIOS, in their order, AT_ONCE at a time; each one's end by its name."""
+    with ThreadPoolExecutor(at_once) as pool:
+        yield {each.name: pool.submit(player.play, each, f"s{number}") for number, each in enumerate(scenarios)}
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _note(obj: Object, states: list[str], seen: dict[str, list[Object]]) -> None:
