@@ -7,7 +7,8 @@ appending, so lines of several processes do not mix, and a reader that was kille
 
 Types: `step` {step, state, seconds?, why?}; `message` and `waiting` {step, text}; `finding` {step, text}, what a person
 should still see when the run is over; `progress` {step, phase, epoch, epochs, batch, batches}; `metrics` {step, epoch,
-metrics}; `attempt` {attempt}.
+metrics}; `attempt` {attempt}; `training` {step, phase, text, attempt, failures, epoch, metrics}, where a TrainingRun
+stands.
 """
 
 from __future__ import annotations

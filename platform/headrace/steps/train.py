@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from headrace.api.site import read_site
 from headrace.base import events
 from headrace.base.errors import Cancelled, HeadraceError
 from headrace.steps.keys import evaluation_uri
@@ -88,15 +89,24 @@ def train(
     """
 
     def body(step: Step) -> Outcome:
-        from headrace.steps.train_tools import local_tools
-
-        outcome = TrainStep(step, local_tools(), step.part(train_spec), split_fingerprint, champion).run()
+        outcome = _train_here(step, step.part(train_spec), split_fingerprint, champion)
         values = outcome.values
         describe(model, values["package_uri"], sha256=values["package_sha256"], mlflow_model=values.get("model_uri"))
         describe(metrics, values["evaluation_uri"], **values["metrics"])
         return outcome
 
     return uri_of(run_step("train", run_id, attempt, body))
+
+
+def _train_here(step: Step, part: Mapping[str, Any], split_fingerprint: str, champion: str) -> Outcome:
+    site = read_site()
+    if site is not None:
+        from headrace.steps.cluster_train import cluster_train
+
+        return cluster_train(step, part, split_fingerprint, champion, site)
+    from headrace.steps.train_tools import local_tools
+
+    return TrainStep(step, local_tools(), part, split_fingerprint, champion).run()
 
 
 class TrainStep(Trained):
