@@ -13,9 +13,7 @@ from headrace.monitoring.rule import Alert, Group
 
 DEFAULTS = Parameters()
 FOLDER = Path("charts/headrace/files/rules")
-MADE = (
-    "# Made by `make generate` from platform/headrace/monitoring. Do not edit. The chart fills in each $(parameter).\n"
-)
+MADE = "# Made by `make generate` from platform/headrace/monitoring. Do not edit. The chart fills in what is in $( ).\n"
 FILES = {
     "operators": alerts_operators.groups(),
     "training": alerts_training.groups(),

@@ -102,7 +102,7 @@ def _panel(panel: Panel) -> type_of_panel:
     drawn.title(panel.title).description(panel.description).unit(panel.unit).datasource(_SOURCE)
     drawn.no_value(panel.empty).thresholds(_thresholds(panel.steps)).height(panel.height).span(panel.width)
     if panel.words:
-        results = {value: ValueMappingResult(text=words) for value, words in panel.words.items()}
+        results = {value: ValueMappingResult(text=words) for value, words in panel.words}
         drawn.mappings([ValueMap(results)])
     if panel.alert:
         link = dashboard.DashboardLink(f"Runbook: {panel.alert}").type(DashboardLinkType.LINK)

@@ -36,7 +36,7 @@ WELL = Row(
             "and what trains goes on.",
             f"sum({names.LEADING}{{{OURS}}}) or vector(0)",
             steps=_ONE_IS_WELL,
-            words={"0": "nobody", "1": "leads"},
+            words=(("0", "nobody"), ("1", "leads")),
             alert="HeadraceOperatorWithoutLeader",
         ),
         number(
@@ -51,7 +51,7 @@ WELL = Row(
             "Whether the MLflow servers that the operator asks answer it. The worst of them is shown.",
             f"min({names.MLFLOW_UP}{{{OURS}}})",
             steps=_ONE_IS_WELL,
-            words={"0": "down", "1": "answers"},
+            words=(("0", "down"), ("1", "answers")),
             empty="not asked",
             alert="HeadraceMLflowDown",
         ),

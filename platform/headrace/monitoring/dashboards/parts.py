@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 Look = Literal["lines", "stacked", "number", "table"]
@@ -41,7 +41,7 @@ class Panel:
         look: how it is drawn.
         steps: colours; lines get a dashed line at each.
         width: of 24.
-        words: text in place of values.
+        words: values, and text in their place.
         empty: text where there is no value.
         alert: whose runbook it links to.
         value: a table's name for the column of values; without one there is none.
@@ -54,7 +54,7 @@ class Panel:
     look: Look = "lines"
     steps: Steps = NEUTRAL
     width: int = 12
-    words: dict[str, str] = field(default_factory=dict)
+    words: tuple[tuple[str, str], ...] = ()
     empty: str = "no data"
     alert: str = ""
     value: str = ""
@@ -116,9 +116,9 @@ def number(
     unit: str = "short",
     *,
     steps: Steps = NEUTRAL,
-    words: dict[str, str] | None = None,
+    words: tuple[tuple[str, str], ...] = (),
     empty: str = "no data",
     alert: str = "",
 ) -> Panel:
     """A panel of one number, six of which stand side by side."""
-    return Panel(title, description, (Query(expression),), unit, "number", steps, 4, words or {}, empty, alert)
+    return Panel(title, description, (Query(expression),), unit, "number", steps, 4, words, empty, alert)

@@ -164,7 +164,7 @@ INSIDE = Row(
         Panel(
             "GPU memory in use",
             "By GPU. Near its end, the next larger batch does not fit.",
-            (Query(f"{names.RAY_NODE_GPU_MEMORY_USED}{{{PODS}}} * 1e6", f"{_POD} {{{{GpuIndex}}}}"),),
+            (Query(f"{names.RAY_NODE_GPU_MEMORY_USED}{{{PODS}}} * 1000000", f"{_POD} {{{{GpuIndex}}}}"),),
             "decbytes",
             empty="no GPUs",
         ),
