@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from headrace.base.aws import aws_fingerprint
 from headrace.base.errors import HeadraceError, InvalidInput, Unavailable
 from headrace.base.processes import ProcessRef
 from headrace.local import desired_state, head_record, ports, ray_head
@@ -52,6 +53,26 @@ def head_of(leader: ProcessRef, tmp_path: Path) -> Head:
     return Head(
         "127.0.0.1:1", "http://127.0.0.1:2", 8000, token, 2, 0, tmp_path / "r", tmp_path / "log", leader, 20_000
     )
+
+
+# S3
+
+
+def test_a_head_that_reaches_s3_otherwise_is_refused_only_where_s3_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://one:7070")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret")
+    head = replace(head_of(ProcessRef.current(), tmp_path), aws=aws_fingerprint())
+    head_record.write_head(head)
+    assert head_record.read_head() == head
+    assert "very-secret" not in head_record.path().read_text()
+    ray_head.require_same_s3(head, "s3://bucket/store")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://another:7070")
+    ray_head.require_same_s3(head, "/a/folder", "https://host/data", None)
+    with pytest.raises(Unavailable, match="other AWS_") as error:
+        ray_head.require_same_s3(head, "/a/folder", "s3://bucket/data")
+    assert "headrace down" in error.value.action
 
 
 # ports

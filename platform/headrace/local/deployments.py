@@ -15,9 +15,10 @@ from headrace.base.errors import InvalidInput, RunFailed, Unavailable
 from headrace.local import desired_state
 from headrace.local.desired_state import Deployment, new_config_id
 from headrace.local.head_record import Head
-from headrace.local.ray_head import ensure_head, find_head
+from headrace.local.ray_head import ensure_head, find_head, require_same_s3
 from headrace.serving.client import FrontReplicas, ServeClient, front_statuses, replicas_of
 from headrace.serving.contract import FrontStatus
+from headrace.serving.packages import is_copied
 from headrace.serving.verdict import Verdict, judge_answers, serve_reason
 
 Tell = Callable[[str], None]
@@ -38,6 +39,8 @@ def deploy(deployment: Deployment, *, tell: Tell, timeout_seconds: float = 180.0
     """
     _check(deployment)
     head = ensure_head(tell)
+    if not is_copied(deployment.stable):
+        require_same_s3(head, deployment.stable.package_uri)
     wish, previous, head = _write_wish(head, deployment, tell)
     url = f"{head.serve_url}/{deployment.name}"
     try:

@@ -24,6 +24,7 @@ class Head:
     runtime_folder: sockets, the ingress's files, Ray's sessions; private; gone with the head's successor.
     leader: the process that all others of the head descend from; its pid is their session id.
     up: whether it has started wholly; while it starts its API answers already.
+    aws: how its workers reach S3 (`headrace.base.aws`): as the command that started it.
     """
 
     address: str
@@ -37,6 +38,7 @@ class Head:
     leader: ProcessRef
     port_block: int
     up: bool = False
+    aws: str = ""
 
     @property
     def log_dir(self) -> Path:
@@ -67,6 +69,7 @@ class Head:
             "leader": self.leader.to_record(),
             "port_block": self.port_block,
             "up": self.up,
+            "aws": self.aws,
         }
 
 
@@ -96,6 +99,7 @@ def read_head() -> Head | None:
             leader=leader,
             port_block=int(record["port_block"]),
             up=record["up"] is True,
+            aws=str(record.get("aws", "")),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import httpx
 
+from headrace.base.aws import aws_fingerprint
 from headrace.base.errors import MissingExtra, Unavailable
 from headrace.base.home import folder, home
 from headrace.base.locks import file_lock
@@ -34,7 +35,7 @@ from headrace.local.ray_environment import (
     object_store_bytes,
 )
 
-__all__ = ["Head", "ensure_head", "find_head", "head_environment", "stop_head"]
+__all__ = ["Head", "ensure_head", "find_head", "head_environment", "require_same_s3", "stop_head"]
 
 Tell = Callable[[str], None]
 _started: list[subprocess.Popen[bytes]] = []  # kept for as long as this process lives, so that they are reaped
@@ -69,6 +70,17 @@ def answers(head: Head, timeout_seconds: float = _ANSWER_SECONDS) -> bool:
 def head_environment(head: Head) -> dict[str, str]:
     """The variables that a process needs to `ray.init(head.address)` and to ask the state API."""
     return connection_environment(head.token_path) | {"RAY_API_SERVER_ADDRESS": head.dashboard_url}
+
+
+def require_same_s3(head: Head, *urls: str | None) -> None:
+    """Raise Unavailable if any of URLS is on S3, and HEAD's workers would reach it otherwise than this process."""
+    if head.aws == aws_fingerprint() or not any(url and "s3://" in url for url in urls):
+        return
+    raise Unavailable(
+        "the Ray head was started with other AWS_* variables than this command has: its workers reach another S3, or none",
+        action="headrace down --yes, then this command again: endpoints come back with it",
+        code="head-environment",
+    )
 
 
 def ensure_head(tell: Tell) -> Head:
@@ -302,6 +314,7 @@ def _launch(plan: HeadPlan) -> Head:
         log_path=log_path,
         leader=leader,
         port_block=plan.ports.first,
+        aws=aws_fingerprint(),
     )
     write_head(head)
     return head

@@ -85,6 +85,11 @@ def fetch_package(version: StableVersion, cache: Path | None = None) -> Path:
     return target
 
 
+def is_copied(version: StableVersion, cache: Path | None = None) -> bool:
+    """Whether this machine needs VERSION's store no more."""
+    return Path(cache or home.home() / "cache" / "packages", version.sha256, MARKER).is_file()
+
+
 def _copy(filesystem: fsspec.AbstractFileSystem, uri: str, root: str, target: Path) -> None:
     """Copy what is below ROOT to the folder TARGET, which is there when it is whole."""
     deadline = time.monotonic() + COPY_SECONDS

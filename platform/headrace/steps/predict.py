@@ -6,6 +6,7 @@ one piece, and the output file appears whole or not at all.
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -182,7 +183,12 @@ def _local_folder(found: Resolved) -> Path:
     if sha256 is None:
         if "://" not in found.package_uri:
             return Path(found.package_uri)
-        sha256 = sha256_of(Store(found.package_uri).read_json(f"{found.package_uri}/headrace.json"))
+        record = Store(found.package_uri).read_json(f"{found.package_uri}/headrace.json")
+        if record is None:
+            raise InvalidInput(
+                f"{found.package_uri} holds no model package", action="give the URL of one, or MODEL@ALIAS"
+            )
+        sha256 = sha256_of(record)
     try:
         return fetch_package(StableVersion(found.version or "", found.package_uri, sha256))
     except FileNotFoundError:
@@ -240,33 +246,43 @@ def predict_batch(
 
 
 def _write(parts: Iterator[Answered], signature: Signature, output: str, tell: Tell) -> tuple[int, int]:
-    """Stream PARTS into OUTPUT; how many rows it has and how many of them are errors."""
-    import fsspec
-    import pyarrow.parquet as pq
+    """Stream PARTS into OUTPUT, which appears when it is whole; how many rows it has, how many of them are errors."""
     from fsspec.implementations.local import LocalFileSystem
 
-    filesystem, path = fsspec.core.url_to_fs(output)
-    local = isinstance(filesystem, LocalFileSystem)
-    temporary = f"{path}.partial" if local else path  # object stores show whole objects only
-    if local:
+    from headrace.store.filesystems import open_filesystem, reached
+
+    filesystem, path = open_filesystem(output)
+    if isinstance(filesystem, LocalFileSystem):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(f"{path}.partial")
+        try:
+            counts = _stream(parts, signature, partial, tell)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        return counts
+    with tempfile.TemporaryDirectory(prefix="headrace-predict-") as folder:
+        with reached(output, filesystem):  # before an hour's work, not after it
+            filesystem.exists(path) or filesystem.ls(path.split("/", 1)[0])
+        counts = _stream(parts, signature, Path(folder, "part.parquet"), tell)
+        with reached(output, filesystem):
+            filesystem.put_file(str(Path(folder, "part.parquet")), path)
+    return counts
+
+
+def _stream(parts: Iterator[Answered], signature: Signature, file: Path, tell: Tell) -> tuple[int, int]:
+    import pyarrow.parquet as pq
+
     schema = output_schema(signature)
     rows = errors = 0
     told = time.monotonic()
-    try:
-        with filesystem.open(temporary, "wb") as file, pq.ParquetWriter(file, schema) as writer:
-            for part in parts:
-                writer.write_batch(_batch(part, schema))
-                rows, errors = rows + len(part.rows), errors + len(part.errors)
-                if time.monotonic() - told > SECONDS_BETWEEN_TELLS:
-                    told = time.monotonic()
-                    tell(f"{rows:,} rows, {errors:,} with an error")
-    except BaseException:
-        if local:
-            Path(temporary).unlink(missing_ok=True)
-        raise
-    if local:
-        Path(temporary).replace(path)
+    with pq.ParquetWriter(str(file), schema) as writer:
+        for part in parts:
+            writer.write_batch(_batch(part, schema))
+            rows, errors = rows + len(part.rows), errors + len(part.errors)
+            if time.monotonic() - told > SECONDS_BETWEEN_TELLS:
+                told = time.monotonic()
+                tell(f"{rows:,} rows, {errors:,} with an error")
     return rows, errors
 
 

@@ -74,11 +74,13 @@ def local_workers(step: Step, train: Mapping[str, Any]) -> Iterator[tuple[Any, D
     """This machine's Ray head, and as many of its CPUs and GPUs as the `train` record asks for, in one's turn."""
     from dataclasses import replace
 
-    from headrace.local.ray_head import ensure_head, head_environment
+    from headrace.local.ray_head import ensure_head, head_environment, require_same_s3
     from headrace.local.resources import check_demand, claim, for_training
     from headrace.training import Connection
 
     head = ensure_head(step.message)
+    origin = read_note(step.store, step.run_id, "origin") or {}
+    require_same_s3(head, step.store.url, (origin.get("spec") or {}).get("data", {}).get("source"))
     free = for_training(head)
     demand = check_demand(train, free)
     connection = Connection(head.address, head_environment(head), str(head.log_dir), head.leader)

@@ -16,6 +16,7 @@ from typing import Any, cast
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from headrace.base.aws import tell_boto_the_region
 from headrace.base.errors import HeadraceError, InvalidInput, MissingExtra, Unavailable
 
 S3_PROTOCOLS = ("s3", "s3a")
@@ -38,7 +39,19 @@ _REFUSED = (
     "SignatureDoesNotMatch",
     "XAdminUserNotFound",  # versitygw's word for a key that nobody has
 )
-_TRANSPORTS = {"adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "fsspec", "gcsfs", "google", "s3fs", "urllib3"}
+_TRANSPORTS = {
+    "adlfs",
+    "aiobotocore",
+    "aiohttp",
+    "azure",
+    "boto3",
+    "botocore",
+    "fsspec",
+    "gcsfs",
+    "google",
+    "s3fs",
+    "urllib3",
+}
 _NO_CREDENTIALS = {
     "CredentialRetrievalError",
     "NoCredentialsError",
@@ -104,9 +117,7 @@ def _s3_options() -> dict[str, Any]:
     if "AWS_MAX_ATTEMPTS" not in os.environ:
         config["retries"] = {"mode": os.environ.get("AWS_RETRY_MODE", "standard"), "max_attempts": TRIES}
     options: dict[str, Any] = {"use_listings_cache": False, "config_kwargs": config}
-    region = os.environ.get("AWS_REGION")  # AWS's other tools read it, boto reads AWS_DEFAULT_REGION only
-    if region and "AWS_DEFAULT_REGION" not in os.environ:
-        options["client_kwargs"] = {"region_name": region}
+    tell_boto_the_region()
     return options
 
 
@@ -185,9 +196,14 @@ def explanation(
         return None
     if not isinstance(error, OSError) and type(error).__module__.split(".")[0] not in _TRANSPORTS:
         return None
-    if not is_s3(filesystem):
-        return None if isinstance(error, (FileNotFoundError, FileExistsError)) else _unreachable(url, url, error)
-    code, endpoint = _code_of(error), endpoint_of(filesystem)
+    if is_s3(filesystem):
+        return s3_explanation(error, url, endpoint_of(filesystem))
+    return None if isinstance(error, (FileNotFoundError, FileExistsError)) else _unreachable(url, url, error)
+
+
+def s3_explanation(error: BaseException, url: str, endpoint: str) -> HeadraceError | None:
+    """What ERROR of an S3 client means, or None where something is only not there."""
+    code = _code_of(error)
     if code == "NoSuchBucket":
         bucket = url.split("://", 1)[-1].split("/", 1)[0]
         return Unavailable(
@@ -214,8 +230,8 @@ def explanation(
     return _unreachable(url, endpoint, error)
 
 
-def endpoint_of(filesystem: fsspec.AbstractFileSystem) -> str:
-    """Where an S3 filesystem sends its requests, as it may stand in a message."""
+def endpoint_of(filesystem: fsspec.AbstractFileSystem | None = None) -> str:
+    """Where S3's requests go (those of FILESYSTEM, or by the environment), as it may stand in a message."""
     client = getattr(filesystem, "_s3", None)
     meta = getattr(client, "meta", None)
     url = getattr(meta, "endpoint_url", None) or os.environ.get("AWS_ENDPOINT_URL_S3")

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.base import events
+from headrace.base.aws import aws_fingerprint
 from headrace.base.errors import error_from_record
 from headrace.base.home import folder
 from headrace.base.jsonfile import read_json
@@ -109,10 +110,11 @@ def call_here(name: str, uri: str, arguments: dict[str, Any]) -> Any:
 
 @cache
 def build() -> str:
-    """What code this process runs: a service of another build must not answer it."""
+    """What code this process runs and how it reaches S3: a service of another build must not answer it."""
     here = Path(__file__).parent
     newest = max(file.stat().st_mtime_ns for place in (here, here.parent / "base") for file in place.glob("*.py"))
-    return f"{here}:{newest}:{version('mlflow')}"
+    root = os.environ.get("MLFLOW_DEFAULT_ARTIFACT_ROOT", "")
+    return f"{here}:{newest}:{version('mlflow')}:{aws_fingerprint()}:{root}"
 
 
 def prepare(uri: str | None = None) -> None:

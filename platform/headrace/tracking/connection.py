@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headrace.base.aws import tell_boto_the_region
 from headrace.base.errors import HeadraceError, InvalidInput, MissingExtra, Unavailable
 from headrace.base.home import home
 from headrace.base.locks import file_lock
@@ -74,9 +75,12 @@ def is_server(uri: str) -> bool:
 
 
 def artifact_root(uri: str) -> str | None:
-    """Where new experiments keep their artifacts: beside a SQLite file; None lets a server decide."""
+    """Where new experiments keep their artifacts: MLFLOW_DEFAULT_ARTIFACT_ROOT (as `s3://bucket/mlflow`), else beside a
+    SQLite file; None lets a server decide."""
     database = sqlite_path(uri)
-    return None if database is None else (database.parent / "artifacts").as_uri()
+    if database is None:
+        return None
+    return os.environ.get("MLFLOW_DEFAULT_ARTIFACT_ROOT", "").rstrip("/") or (database.parent / "artifacts").as_uri()
 
 
 def without_credentials(uri: str) -> str:
@@ -106,6 +110,7 @@ def import_mlflow() -> None:
     require_mlflow()
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    tell_boto_the_region()
     import mlflow  # noqa: F401
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)
@@ -227,10 +232,24 @@ def translated(uri: str) -> Iterator[None]:
         raise _translate(error, uri) from error
     except sqlite3.OperationalError as error:
         raise _unavailable(uri, str(error)) from error
-    except OSError as error:
-        if not type(error).__module__.startswith("requests"):  # its exceptions are OSErrors
+    except Exception as error:
+        told = _of_transport(error, uri)
+        if told is None:
             raise
-        raise _unavailable(uri, str(error)) from error
+        raise told from error
+
+
+def _of_transport(error: Exception, uri: str) -> HeadraceError | None:
+    """What an error of MLflow's clients means: of requests the server's, of boto that of the artifacts' own place."""
+    origin = type(error).__module__.split(".")[0]
+    if origin == "requests" and isinstance(error, OSError):
+        return _unavailable(uri, str(error))
+    if origin not in ("boto3", "botocore"):
+        return None
+    from headrace.store.filesystems import endpoint_of, s3_explanation
+
+    endpoint = os.environ.get("MLFLOW_S3_ENDPOINT_URL") or endpoint_of()
+    return s3_explanation(error, "where MLflow keeps artifacts", endpoint)
 
 
 def _translate(error: Exception, uri: str) -> HeadraceError:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from headrace.base.aws import aws_fingerprint, tell_boto_the_region
 from headrace.base.errors import RunFailed
 from headrace.base.home import folder, home
 from headrace.base.jsonfile import read_json, write_json
@@ -69,13 +70,14 @@ def start(tell: Callable[[str], None] = lambda _: None) -> Ui:
         return Ui(uri, None)
     with file_lock(lock_path("mlflow-ui"), holder=me()):
         found = running()
-        if found is not None and _record().get("tracking_uri") == without_credentials(uri):
+        same = {"tracking_uri": without_credentials(uri), "aws": aws_fingerprint()}
+        if found is not None and same.items() <= _record().items():
             return found
         stop()
         port = free_port(_record().get("port"))
         tell(f"starting MLflow's UI on port {port}")
         process = _spawn(uri, port)
-        record = {"process": process.to_record(), "port": port, "tracking_uri": without_credentials(uri)}
+        record = {"process": process.to_record(), "port": port, **same}
         write_json(_record_path(), record)
         _wait(process, port)
         return Ui(_url(port), process)
@@ -146,6 +148,7 @@ def _spawn(uri: str, port: int) -> ProcessRef:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
     }
     environment.pop("MLFLOW_TRACKING_URI", None)
+    tell_boto_the_region(environment)
     if (root := artifact_root(uri)) is not None:
         environment["MLFLOW_DEFAULT_ARTIFACT_ROOT"] = root
     with (place / "ui.log").open("wb") as log:
