@@ -82,6 +82,7 @@ class ControlPlane:
         self.etcd.start()
         self.etcd.wait_for(self._etcd_healthy, START_SECONDS)
         self.apiserver.start()
+        self.apiserver.wait_for(self._serves, START_SECONDS)  # the controllers give up after 10 s of their own
         self.controller_manager.start()
         self.scheduler.start()
         self.wait_ready()
