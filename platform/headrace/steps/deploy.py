@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from headrace.api.site import read_site
+from headrace.base.errors import ChampionChanged
 from headrace.steps.step import Outcome, Step, run_step, uninterrupted
 from headrace.steps.trained import Version
 
@@ -43,10 +45,15 @@ def deploy(deploy_spec: str, register_spec: str, registration: str, run_id: str,
     """
 
     def body(step: Step) -> Outcome:
+        alias = step.part(register_spec)["register"]["alias"]
+        part, registered, site = step.part(deploy_spec), step.part(registration), read_site()
+        if site is not None:
+            from headrace.steps.cluster_deploy import cluster_deploy
+
+            return cluster_deploy(step, part, registered, alias, site)
         from headrace.steps.deploy_tools import local_tools
 
-        alias = step.part(register_spec)["register"]["alias"]
-        return deploy_once(step, local_tools(), step.part(deploy_spec), step.part(registration), alias)
+        return deploy_once(step, local_tools(), part, registered, alias)
 
     return str(run_step("deploy", run_id, attempt, body)["endpoint"]["url"])
 
@@ -54,10 +61,15 @@ def deploy(deploy_spec: str, register_spec: str, registration: str, run_id: str,
 def deploy_once(
     step: Step, tools: DeployTools, part: Mapping[str, Any], registration: Mapping[str, Any], alias: str
 ) -> Outcome:
-    """The step's body."""
+    """The step's body.
+
+    Raises:
+        ChampionChanged: the alias no longer names the version that the gate compared with.
+    """
     model = registration["model"]
     name, version = model["name"], model["version"]
     tools.take_alias(name, alias, holder=f"run {step.run_id}", on_wait=step.waiting)
+    _require_judged(step, tools.champion(f"{name}@{alias}"), registration, alias)
     endpoint = tools.serving(part, registration)
     served = endpoint is not None
     if endpoint is None:
@@ -76,3 +88,15 @@ def deploy_once(
     if served and not moved:
         return Outcome(values, "cached", f"{part['name']} answers with version {version} already")
     return Outcome(values)
+
+
+def _require_judged(step: Step, current: Version | None, registration: Mapping[str, Any], alias: str) -> None:
+    """Raise ChampionChanged where the alias names another version than the gate compared with, or the new one."""
+    judged = registration.get("judged_against")
+    now = None if current is None else current.version
+    if judged is not None and now not in (judged["version"], registration["model"]["version"]):
+        raise ChampionChanged(
+            f"{registration['model']['name']}@{alias} moved to version {now} after the gate had compared with "
+            f"{judged['version'] or 'none'}",
+            action=f"`headrace resume {step.run_id}` judges again, without training",
+        )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from headrace.api.site import read_site
 from headrace.base.errors import ChampionChanged, GateRefused
 from headrace.spec.gate import evaluate_gate, parse_check
 from headrace.steps.step import Artifact, Outcome, Step, describe, run_step, uninterrupted, uri_of
@@ -64,11 +65,16 @@ def register(
     """
 
     def body(step: Step) -> Outcome:
-        from headrace.steps.register_tools import local_tools
+        part, trained, site = step.part(register_spec), step.part(training), read_site()
+        if site is not None:
+            from headrace.steps.cluster_register import cluster_register
 
-        part, trained = step.part(register_spec), step.part(training)
-        tools = local_tools(step.part(train_spec))
-        outcome = RegisterStep(step, tools, part, trained, moves_alias=not deploy_spec).run()
+            outcome = cluster_register(step, part, trained, moves_alias=not deploy_spec, site=site)
+        else:
+            from headrace.steps.register_tools import local_tools
+
+            tools = local_tools(step.part(train_spec))
+            outcome = RegisterStep(step, tools, part, trained, moves_alias=not deploy_spec).run()
         registered = outcome.values["model"] or {}
         describe(model, trained["package_uri"], name=registered.get("name"), version=registered.get("version"))
         return outcome
@@ -105,7 +111,8 @@ class RegisterStep:
         name, alias = self.wish["name"], self.wish["alias"]
         self.tools.take_alias(name, alias, holder=f"run {self.step.run_id}", on_wait=self.step.waiting)
         self.step.check()
-        gate = self._judge(self._champion(f"{name}@{alias}"))
+        champion = self._champion(f"{name}@{alias}")
+        gate = self._judge(champion)
         known = self.tools.find(name, self.training["package_sha256"])
         with uninterrupted():
             version = self._register(name, gate)
@@ -115,11 +122,14 @@ class RegisterStep:
         if self.moves_alias:
             self._move(name, alias, version)
             model["alias"] = alias
+        values = {"gate": gate, "model": model, "package": self._package(), "judged_against": self._judged(champion)}
         if known is None:
-            return Outcome({"gate": gate, "model": model, "package": self._package()})
-        return Outcome(
-            {"gate": gate, "model": model, "package": self._package()}, "cached", f"it is version {version} already"
-        )
+            return Outcome(values)
+        return Outcome(values, "cached", f"it is version {version} already")
+
+    def _judged(self, champion: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        """The version that the gate compared with, which the alias must still name when it moves; None: no matter."""
+        return {"version": None if champion is None else champion["version"]} if self._compares() else None
 
     def _package(self) -> dict[str, str]:
         return {"uri": self.training["package_uri"], "sha256": self.training["package_sha256"]}
@@ -141,7 +151,7 @@ class RegisterStep:
         Raises:
             ChampionChanged: the alias moved, and moved again while its new version was measured.
         """
-        if not any(parse_check(check).against_champion for check in self.gate):
+        if not self._compares():
             return None
         seen: dict[str, Any] | None = self.training["champion"]
         now = find_champion(self.step, self.tools.champion, reference)
@@ -155,6 +165,9 @@ class RegisterStep:
         if not _same(now, after):
             raise self._changed(reference)
         return now
+
+    def _compares(self) -> bool:
+        return any(parse_check(check).against_champion for check in self.gate)
 
     def _measure(self, champion: dict[str, Any], reference: str) -> None:
         fingerprint = self.training["split_fingerprint"]

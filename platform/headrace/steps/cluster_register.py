@@ -1,0 +1,54 @@
+"""The register step on a cluster: the same gate and the same registry, under a lock that is a Lease.
+
+It has no GPUs and no workers, so a champion that has changed since it was measured ends the run (champion-changed);
+resuming the run measures the new one, without training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from headrace.api.site import Site
+from headrace.steps.cluster_alias import AliasRights
+from headrace.steps.register import RegisterStep, RegisterTools
+from headrace.steps.step import Outcome, Step
+
+
+def cluster_register(
+    step: Step, part: Mapping[str, Any], training: Mapping[str, Any], *, moves_alias: bool, site: Site
+) -> Outcome:
+    """The body of the register step at SITE."""
+    from headrace.cluster import connect
+
+    rights = AliasRights(step, connect(namespace=site.namespace, on_trouble=step.message))
+    return register_holding(step, rights, _tools(rights), part, training, moves_alias=moves_alias)
+
+
+def register_holding(
+    step: Step,
+    rights: AliasRights,
+    tools: RegisterTools,
+    part: Mapping[str, Any],
+    training: Mapping[str, Any],
+    *,
+    moves_alias: bool,
+) -> Outcome:
+    """Register with TOOLS; what of RIGHTS the deploy step needs is held on to."""
+    with rights.kept_only_for_the_next_step(wanted=not moves_alias):
+        return RegisterStep(step, tools, part, training, moves_alias=moves_alias).run()
+
+
+def _tools(rights: AliasRights) -> RegisterTools:
+    from headrace.tracking import registry
+
+    return RegisterTools(
+        champion=registry.resolve,
+        find=registry.find_by_package,
+        register=registry.register,
+        tag_gate=registry.tag_gate,
+        set_alias=registry.set_alias,
+        take_alias=rights.take,
+        require_alias=rights.require,
+        evaluate=None,
+    )

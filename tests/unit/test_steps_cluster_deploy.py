@@ -1,0 +1,280 @@
+"""Register and deploy on a cluster: who may move the alias, when it moves, and what a failure leaves as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from headrace.api.site import Site
+from headrace.base.errors import Cancelled, ChampionChanged, RunFailed
+from headrace.cluster import LEASE, MODEL_DEPLOYMENT
+from headrace.steps import cluster_deployment
+from headrace.steps.cluster_alias import AliasRights, lease_name
+from headrace.steps.cluster_deploy import cluster_tools
+from headrace.steps.deploy import deploy_once
+from headrace.steps.step import Outcome, Step
+from headrace.store import Store
+from headrace.store.step_files import ask_to_cancel
+from headrace_testbed.fake_cluster import FakeCluster
+
+RUN = "digits-aaaaaaaa"
+LEASE_NAME = lease_name("digits@champion")
+URL = "http://digits-serve-svc.runs.svc:8000/digits"
+PART = {"name": "digits", "replicas": 1, "resources": {"cpus": None, "gpus": None, "memory_bytes": None}}
+REGISTRATION = {
+    "model": {"name": "digits", "version": "2", "alias": None},
+    "package": {"uri": "s3://b/packages/a", "sha256": "a"},
+    "judged_against": {"version": "1"},
+}
+SITE = Site.model_validate({"store": {"uri": "s3://b"}, "mlflow": {"trackingURI": "http://mlflow:5000"}})
+OLD_SPEC = {
+    "model": {"name": "digits", "version": "1"},
+    "replicas": 3,
+    "pods": {"nodeSelector": {"disk": "ssd"}},
+    "store": {"uri": "s3://old"},
+    "mlflow": {"trackingURI": "http://mlflow:5000"},
+}
+
+
+class Registry:
+    """A stand-in of the registry's aliases."""
+
+    def __init__(self, champion: str | None = "1") -> None:
+        self.champion = champion
+
+    def resolve(self, reference: str) -> Any:
+        return None if self.champion is None else SimpleNamespace(name="digits", version=self.champion)
+
+    def set_alias(self, name: str, alias: str, version: str, *, check: Callable[[], None]) -> None:
+        check()
+        self.champion = version
+
+
+@pytest.fixture
+def step(store: Store) -> Step:
+    return Step("deploy", RUN, "1", store)
+
+
+@pytest.fixture
+def cluster() -> FakeCluster:
+    return FakeCluster()
+
+
+def deploy(cluster: FakeCluster, step: Step, registry: Registry) -> Outcome:
+    rights = AliasRights(step, cluster)
+    tools = cluster_tools(step, cluster, rights, SITE, registry.resolve, registry.set_alias)
+    with rights.kept_only_for_the_next_step(wanted=False):
+        return deploy_once(step, tools, PART, REGISTRATION, "champion")
+
+
+def holder(cluster: FakeCluster) -> str | None:
+    lease = cluster.get(LEASE, LEASE_NAME)
+    assert lease is not None
+    found: str | None = lease["spec"].get("holderIdentity")
+    return found
+
+
+def says(cluster: FakeCluster, version: str, progressing: tuple[str, str, str], available: str) -> Callable[[], None]:
+    conditions = {"Progressing": progressing, "Available": (available, "Said", "")}
+    return lambda: cluster.say(
+        MODEL_DEPLOYMENT, "digits", servingVersion=version, url=URL, message=progressing[2], conditions=conditions
+    )
+
+
+def answers(cluster: FakeCluster, version: str = "2") -> Callable[[], None]:
+    return says(cluster, version, ("False", "Complete", ""), "True")
+
+
+def fails_to_load(cluster: FakeCluster) -> Callable[[], None]:
+    return says(cluster, "1", ("False", "LoadFailed", "version 2 could not be loaded: it is damaged"), "False")
+
+
+def old(cluster: FakeCluster, **spec: Any) -> None:
+    """An endpoint that answers with version 1."""
+    cluster.apply(MODEL_DEPLOYMENT, {"metadata": {"name": "digits"}, "spec": {**OLD_SPEC, **spec}})
+    answers(cluster, "1")()
+
+
+def spec_of(cluster: FakeCluster) -> Any:
+    obj = cluster.get(MODEL_DEPLOYMENT, "digits")
+    return None if obj is None else obj["spec"]
+
+
+def test_the_alias_moves_when_every_replica_answers_with_the_version(cluster: FakeCluster, step: Step) -> None:
+    registry = Registry()
+    starting = says(cluster, "1", ("True", "LoadingVersion", "version 2 is being loaded"), "False")
+
+    def not_yet() -> None:
+        starting()
+        assert registry.champion == "1"
+        assert holder(cluster) == f"run {RUN}"
+
+    cluster.script = [not_yet, answers(cluster)]
+    outcome = deploy(cluster, step, registry)
+    assert registry.champion == "2"
+    assert outcome.values["endpoint"] == {"url": URL, "model": "digits", "version": "2"}
+    assert outcome.values["model"]["alias"] == "champion"
+    assert holder(cluster) is None
+
+
+def test_the_deployment_says_a_version_and_whose_run_it_is_of(cluster: FakeCluster, step: Step) -> None:
+    cluster.script = [answers(cluster)]
+    deploy(cluster, step, Registry())
+    obj = cluster.get(MODEL_DEPLOYMENT, "digits")
+    assert obj is not None
+    assert obj["metadata"]["annotations"] == {"headrace.dev/run-id": RUN}
+    assert obj["spec"]["model"] == {"name": "digits", "version": "2"}
+
+
+def test_the_word_of_an_older_spec_is_not_believed(cluster: FakeCluster, step: Step) -> None:
+    """KubeRay's and the operator's status lag behind: what answers so far is the version before."""
+    old(cluster)
+    registry = Registry()
+    cluster.script = [lambda: None, answers(cluster)]
+    deploy(cluster, step, registry)
+    assert cluster.script == []
+
+
+def test_what_answers_already_is_not_deployed_again(cluster: FakeCluster, step: Step) -> None:
+    cluster.script = [answers(cluster)]
+    deploy(cluster, step, Registry())
+    cluster.written.clear()
+    outcome = deploy(cluster, Step("deploy", RUN, "2", step.store), Registry("2"))
+    assert outcome.state == "cached"
+    assert not [kind for _, kind, _ in cluster.written if kind == "ModelDeployment"]
+
+
+def test_a_version_that_cannot_be_loaded_leaves_endpoint_and_alias_as_they_were(
+    cluster: FakeCluster, step: Step
+) -> None:
+    old(cluster)
+    registry = Registry()
+    cluster.script = [fails_to_load(cluster)]
+    with pytest.raises(RunFailed, match="version 2 could not be loaded: it is damaged") as raised:
+        deploy(cluster, step, registry)
+    assert raised.value.code == "deploy-failed"
+    assert spec_of(cluster) == OLD_SPEC
+    assert registry.champion == "1"
+    assert holder(cluster) is None
+
+
+def test_a_first_version_that_cannot_be_loaded_leaves_no_endpoint(cluster: FakeCluster, step: Step) -> None:
+    cluster.script = [fails_to_load(cluster)]
+    with pytest.raises(RunFailed):
+        deploy(cluster, step, Registry())
+    assert spec_of(cluster) is None
+
+
+def test_a_pod_that_comes_after_a_killed_one_waits_on_and_can_still_put_back(cluster: FakeCluster, step: Step) -> None:
+    old(cluster)
+
+    def killed() -> None:
+        raise KeyboardInterrupt
+
+    cluster.script = [killed, fails_to_load(cluster)]
+    with pytest.raises(KeyboardInterrupt):
+        deploy(cluster, step, Registry())
+    assert spec_of(cluster)["model"]["version"] == "2"
+    assert holder(cluster) == f"run {RUN}"
+    with pytest.raises(RunFailed):
+        deploy(cluster, step, Registry())
+    assert spec_of(cluster) == OLD_SPEC
+
+
+def test_a_cancelled_deployment_is_put_back(cluster: FakeCluster, step: Step) -> None:
+    old(cluster)
+    cluster.script = [lambda: ask_to_cancel(step.store, RUN, "1")]
+    with pytest.raises(Cancelled):
+        deploy(cluster, step, Registry())
+    assert spec_of(cluster) == OLD_SPEC
+    assert holder(cluster) is None
+
+
+def test_somebody_elses_later_wish_is_not_put_back(cluster: FakeCluster, step: Step) -> None:
+    old(cluster)
+    cluster.script = [
+        lambda: cluster.patch(MODEL_DEPLOYMENT, "digits", {"spec": {"model": {"name": "digits", "version": "9"}}})
+    ]
+    with pytest.raises(RunFailed, match="somebody changed what it is to serve"):
+        deploy(cluster, step, Registry())
+    assert spec_of(cluster)["model"]["version"] == "9"
+
+
+def test_an_endpoint_that_followed_an_alias_serves_a_version_and_follows_again_if_that_fails(
+    cluster: FakeCluster, step: Step
+) -> None:
+    old(cluster, model={"name": "digits", "alias": "champion"})
+    cluster.script = [fails_to_load(cluster)]
+    with pytest.raises(RunFailed):
+        deploy(cluster, step, Registry())
+    assert spec_of(cluster)["model"] == {"name": "digits", "alias": "champion"}
+
+
+def test_a_version_that_never_answers_is_given_up_with_what_it_waited_for(
+    cluster: FakeCluster, step: Step, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old(cluster)
+    monkeypatch.setattr(cluster_deployment, "DEPLOY_SECONDS", -1.0)
+    why = "the image cannot be pulled"
+    cluster.script = [says(cluster, "1", ("True", "WaitingForPods", why), "False")]
+    with pytest.raises(RunFailed, match=r"did not answer within .* s: "):
+        deploy(cluster, step, Registry())
+    assert spec_of(cluster) == OLD_SPEC
+
+
+def test_an_alias_that_moved_since_the_gate_deploys_nothing(cluster: FakeCluster, step: Step) -> None:
+    registry = Registry("7")
+    with pytest.raises(ChampionChanged, match="moved to version 7"):
+        deploy(cluster, step, registry)
+    assert spec_of(cluster) is None
+    assert registry.champion == "7"
+    assert holder(cluster) is None
+
+
+def test_two_runs_that_want_the_alias_come_one_after_the_other(cluster: FakeCluster, step: Step) -> None:
+    other = AliasRights(Step("register", "digits-bbbbbbbb", "1", step.store), cluster)
+    other.take("digits", "champion", holder="run digits-bbbbbbbb")
+    waited: list[Any] = []
+
+    def free() -> None:
+        other.require("digits", "champion")
+        other.give_back()
+
+    cluster.script = [free]
+    mine = AliasRights(step, cluster)
+    mine.take("digits", "champion", holder=f"run {RUN}", on_wait=waited.extend)
+    assert waited == ["run digits-bbbbbbbb"]
+    mine.require("digits", "champion")
+
+
+def test_the_register_step_keeps_the_right_for_the_deploy_step_only(cluster: FakeCluster, step: Step) -> None:
+    for wanted, left in ((True, f"run {RUN}"), (False, None)):
+        rights = AliasRights(step, cluster)
+        with rights.kept_only_for_the_next_step(wanted=wanted):
+            rights.take("digits", "champion", holder=f"run {RUN}")
+        assert holder(cluster) == left
+    rights = AliasRights(step, cluster)
+
+    def refused() -> None:
+        with rights.kept_only_for_the_next_step(wanted=True):
+            rights.take("digits", "champion", holder=f"run {RUN}")
+            raise RunFailed("the gate refused")
+
+    with pytest.raises(RunFailed):
+        refused()
+    assert holder(cluster) is None
+
+
+def test_a_right_that_nobody_came_for_ends_by_itself_and_is_missed(cluster: FakeCluster, step: Step) -> None:
+    mine = AliasRights(step, cluster)
+    mine.take("digits", "champion", holder=f"run {RUN}")
+    long_ago = (datetime.now(UTC) - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    cluster.patch(LEASE, LEASE_NAME, {"spec": {"renewTime": long_ago}})
+    AliasRights(step, cluster).take("digits", "champion", holder="run digits-bbbbbbbb")
+    with pytest.raises(RunFailed, match="was lost") as raised:
+        mine.require("digits", "champion")
+    assert raised.value.code == "alias-lock-lost"
