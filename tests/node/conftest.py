@@ -21,6 +21,7 @@ from headrace_testbed.images import packed_image
 from headrace_testbed.node import Node
 from headrace_testbed.node_tier import why_not
 from headrace_testbed.operators import KubeRayOperator
+from headrace_testbed.release import Release
 from kuberay_double.install import collect_new_kinds
 
 _NUMBERS = itertools.count(1)
@@ -74,3 +75,11 @@ def kuberay(node: Node) -> Iterator[KubeRayOperator]:
         yield operator
     finally:
         operator.stop()
+
+
+@pytest.fixture(scope="session")
+def release(node: Node, kuberay: KubeRayOperator, tmp_path_factory: pytest.TempPathFactory) -> Release:
+    """Our chart, installed with helm; its pods are ready. A module that asks for it marks `release.IMAGES`."""
+    installed = Release(node, tmp_path_factory.mktemp("helm"))
+    installed.install()
+    return installed
