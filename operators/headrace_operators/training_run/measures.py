@@ -170,8 +170,8 @@ def _begin(namespace: str) -> None:
     """Let the counters of NAMESPACE begin at 0: of one that begins at 1, Prometheus sees no increase."""
     for result_ in get_args(Result):
         ATTEMPTS.labels(namespace, result_)
-    for counter in (CPU_SECONDS, GPU_SECONDS):
-        counter.labels(namespace)
+    for metric in (CPU_SECONDS, GPU_SECONDS, QUEUE_WAIT):
+        metric.labels(namespace)
 
 
 def _count(namespace: str, before: Summary, after: Summary) -> None:

@@ -79,6 +79,10 @@ class FrontDouble:
                 replica.configure(FrontConfig.from_record(deployment["user_config"]))
             self._fronts[name] = replicas
 
+    def lose(self, name: str, replicas: int) -> None:
+        """So many REPLICAS of the deployment NAME die, and nobody makes others."""
+        self._fronts[name] = self._fronts[name][replicas:]
+
     def statuses(self, name: str) -> list[FrontStatus]:
         """What each replica of the deployment NAME answers."""
         return [replica.status() for replica in self._fronts.get(name, ())]

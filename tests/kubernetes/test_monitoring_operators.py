@@ -1,0 +1,288 @@
+"""The real operator, scraped by a real Prometheus with the rules that the chart ships: each alert by its own fault.
+
+KubeRay and the fronts are doubles here; MLflow is real, and what is done to the operator, to MLflow and to the objects
+is what happens to them in a night. What fronts serve is `tests/local/test_monitoring_serving.py`'s.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace.monitoring.parameters import Parameters
+from headrace_chaos.storm import ACCOUNT, Field, field_of
+from headrace_chaos.story import BROKEN
+from headrace_testbed.control_plane import ControlPlane
+from headrace_testbed.mlflow_server import MLflowServer
+from headrace_testbed.model_deployments import model_deployment
+from headrace_testbed.monitoring import Watch, asks_pods, has_data, questions, recordings, with_everything_chosen
+from headrace_testbed.processes import free_port
+from headrace_testbed.replica import Replica
+from headrace_testbed.training_runs import training_run
+from headrace_testbed.waiting import eventually
+from kuberay_double import Behaviour, Script
+
+Object = dict[str, Any]
+SPACE = "watched"
+OURS = f"/apis/headrace.dev/v1alpha1/namespaces/{SPACE}"
+LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{SPACE}/leases"
+PERMANENT = 'HEADRACE_FAILURE {"code": "invalid-input", "message": "no such column", "permanent": true}'
+ORDINARY = Script()
+IMPATIENT = Parameters(
+    namespace=SPACE, waitingSeconds="5", queuedSeconds="5", noProgressSeconds="10", queueDepth="30", queueWindow="4s"
+)
+# What the fronts of two deployments would serve; a quarter of the requests to one fails.
+OF_FRONTS: list[Object] = [
+    {"record": "ray_headrace_requests_waiting", "labels": {"namespace": SPACE, "deployment": name}, "expr": "vector(0)"}
+    for name in ("digits", "lame", "lost")
+]
+OF_FRONTS += [
+    {
+        "record": "ray_headrace_requests_total",
+        "labels": {"namespace": SPACE, "deployment": "digits", "code": code},
+        "expr": f"time() * {rate}",
+    }
+    for code, rate in (("200", 30), ("500", 10))
+]
+
+
+@dataclass
+class World:
+    """What the tests act on."""
+
+    plane: ControlPlane
+    field: Field
+    mlflow: MLflowServer
+    operator: Replica
+    watch: Watch
+
+    def run(self, name: str, script: Script = ORDINARY, **spec: Any) -> None:
+        """A TrainingRun whose MLflow run has reported once."""
+        self.mlflow.start_run(f"id-{name}", attempt="1.1", cpu_seconds="120", gpu_seconds="60")
+        made = training_run(name, self.mlflow.url, run_id=f"id-{name}", **spec)
+        made["spec"]["pods"]["environment"] = [script.to_variable()]
+        self.plane.api.post(f"{OURS}/trainingruns", made)
+
+    def deploy(self, name: str, version: str = "7", script: Script = ORDINARY, **spec: Any) -> None:
+        """A ModelDeployment of a version."""
+        made = model_deployment(name, self.mlflow.url, **spec)
+        made["spec"]["model"] = {"name": "digits", "version": version}
+        made["spec"]["pods"]["environment"] = [script.to_variable()]
+        self.plane.api.post(f"{OURS}/modeldeployments", made)
+
+    def monitor(self, name: str, url: str) -> None:
+        """A ModelMonitor of the endpoint `digits`."""
+        spec = {"deploymentName": "digits", "prometheus": {"url": url}, "intervalSeconds": 5, "windowSeconds": 15}
+        spec["objectives"] = {"maxErrorRatio": 0.05}
+        body = {"apiVersion": "headrace.dev/v1alpha1", "kind": "ModelMonitor", "metadata": {"name": name}, "spec": spec}
+        self.plane.api.post(f"{OURS}/modelmonitors", body)
+
+    def answers(self, name: str, replicas: int) -> None:
+        """Wait until so many replicas of a deployment answer."""
+
+        def look() -> bool:
+            status = self.plane.api.get(f"{OURS}/modeldeployments/{name}").get("status") or {}
+            return status.get("answeringReplicas") == replicas
+
+        eventually(look, 60)
+
+
+def backup_lease(age: timedelta) -> Object:
+    """What `headrace backup` leaves."""
+    renewed = (datetime.now(UTC) - age).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    spec = {"holderIdentity": "headrace-backup", "renewTime": renewed}
+    return {"metadata": {"name": "headrace-backup", "namespace": SPACE}, "spec": spec}
+
+
+@pytest.fixture(scope="module")
+def world(played_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    port = free_port()
+    scrape = {
+        "job_name": "headrace-operator",
+        "honor_labels": True,
+        "static_configs": [{"targets": [f"127.0.0.1:{port}"], "labels": {"namespace": SPACE, "pod": "operator-1"}}],
+    }
+    played_plane.api.post("/api/v1/namespaces", {"metadata": {"name": SPACE}})
+    with (
+        Watch(tmp_path_factory.mktemp("watch"), [scrape], IMPATIENT, OF_FRONTS) as watch,
+        MLflowServer(tmp_path_factory.mktemp("mlflow")) as mlflow,
+        field_of(played_plane, SPACE, mlflow) as field,
+    ):
+        mlflow.register("digits", 7)
+        played_plane.api.post(LEASES, backup_lease(timedelta(hours=3)))
+        kubeconfig = played_plane.kubeconfig_for_service_account(SPACE, ACCOUNT)
+        flags = ["--namespace", SPACE, "--lease-namespace", SPACE, "--kubeconfig", str(kubeconfig)]
+        flags += ["--health-address", "", "--metrics-address", f"127.0.0.1:{port}", "--mlflow-interval-seconds", "1"]
+        flags += ["--workers", "1"]
+        command = [Path(sys.executable).parent / "headrace", "operator", *flags]
+        log = played_plane.folder / "watched.log"
+        operator = Replica("headrace-operator", command, log, {"MLFLOW_TRACKING_URI": mlflow.url})
+        operator.start()
+        try:
+            yield World(played_plane, field, mlflow, operator, watch)
+        finally:
+            operator.kill()
+
+
+@pytest.fixture(scope="module")
+def quiet(world: World) -> World:
+    """An ordinary evening: a run that has ended, one that has just begun, one that waits, an endpoint that answers."""
+    world.run("ends-well", Script(Behaviour(run_seconds=1.0)))
+    world.deploy("digits")
+    world.answers("digits", 1)
+    path = f"{OURS}/trainingruns/ends-well"
+    eventually(lambda: world.plane.api.get(path)["status"]["phase"] == "Succeeded", 60)
+    return world
+
+
+def test_nothing_fires_while_all_is_well(quiet: World) -> None:
+    eventually(lambda: has_data(quiet.watch, "headrace_mlflow_up == 1"), 60)
+    eventually(lambda: has_data(quiet.watch, "headrace_backup_last_success_timestamp_seconds"), 60)
+    time.sleep(5)
+    told = [alert["labels"] for alert in quiet.watch.ask("alerts")["alerts"] if alert["state"] == "firing"]
+    of_fronts = {alert["alertname"] for alert in told} & {"HeadraceAvailabilityBudgetBurns"}
+    assert [alert for alert in told if alert["alertname"] not in of_fronts] == []
+
+
+def test_runs_that_wait_for_pods_or_stand_in_a_queue_are_told_apart(quiet: World) -> None:
+    quiet.run("no-image", Script(Behaviour("never-ready")))
+    quiet.run("in-queue", queue="lab")
+    alert = quiet.watch.wait_until_it_fires("HeadraceTrainingRunWaiting", namespace=SPACE, name="no-image")
+    assert alert["labels"]["reason"] == "ImagePullFailed"
+    queued = quiet.watch.wait_until_it_fires("HeadraceTrainingRunQueued", namespace=SPACE, name="in-queue")
+    assert queued["labels"]["severity"] == "info"
+    assert not quiet.watch.firing("HeadraceTrainingRunWaiting", name="in-queue")
+
+
+def test_a_run_that_reports_nothing_new_is_told_until_it_does(quiet: World) -> None:
+    quiet.run("silent", Script(Behaviour("runs-on")))
+    of = {"namespace": SPACE, "name": "silent"}
+    quiet.watch.wait_until_it_fires("HeadraceTrainingRunNoProgress", **of)
+    quiet.mlflow.tag_run(_mlflow_run(quiet, "id-silent"), checkpoint_uri="s3://bucket/1", checkpoint_epoch="1")
+    quiet.watch.wait_until_it_is_over("HeadraceTrainingRunNoProgress", **of)
+
+
+def _mlflow_run(world: World, run_id: str) -> str:
+    asked = {"experiment_ids": ["0"], "filter": f"tags.`headrace.run_id` = '{run_id}'"}
+    return str(world.mlflow.post("/runs/search", asked)["runs"][0]["info"]["run_id"])
+
+
+def test_every_question_to_the_operator_has_an_answer(quiet: World) -> None:
+    """Here, as there is a run that waits and one that trains."""
+    asked = {panel: query for panel, query in questions().items() if not asks_pods(query)}
+    assert len(asked) > 25
+
+    def unanswered() -> list[str]:
+        return [panel for panel, query in asked.items() if not has_data(quiet.watch, query)]
+
+    eventually(lambda: not unanswered() or pytest.fail(f"no data: {unanswered()}", pytrace=False), 60)
+
+
+def test_what_is_recorded_of_the_operator_has_data(quiet: World) -> None:
+    recorded = [name for name, made_of in recordings().items() if not asks_pods(made_of)]
+    assert "headrace_availability:objective" in recorded
+    for name in recorded:
+        assert has_data(quiet.watch, with_everything_chosen(name)), name
+
+
+def test_attempts_that_fail_one_after_the_other_are_told(quiet: World) -> None:
+    for number in range(4):
+        quiet.run(f"fails-{number}", Script(Behaviour("fails", message=PERMANENT)))
+    alert = quiet.watch.wait_until_it_fires("HeadraceTrainingRunsFailing", namespace=SPACE)
+    assert "attempts of TrainingRuns in namespace watched failed" in alert["annotations"]["description"]
+
+
+def test_a_guard_that_refuses_what_the_operator_makes_is_told(quiet: World) -> None:
+    policies = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
+    rules = [{"apiGroups": ["ray.io"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["rayjobs"]}]
+    refuses = [{"expression": "object.metadata.name != 'refused-1'", "message": "this team may not train"}]
+    spec = {"matchConstraints": {"resourceRules": rules}, "validations": refuses, "failurePolicy": "Fail"}
+    quiet.plane.api.post(policies, {"metadata": {"name": "guard"}, "spec": spec})
+    binding = {"policyName": "guard", "validationActions": ["Deny"]}
+    path = policies.replace("policies", "policybindings")
+    quiet.plane.api.post(path, {"metadata": {"name": "guard"}, "spec": binding})
+    try:
+        time.sleep(2)  # until the API server knows it
+        quiet.run("refused")
+        quiet.watch.wait_until_it_fires("HeadraceReconcileErrors", controller="trainingrun")
+    finally:
+        quiet.plane.api.delete(f"{path}/guard")
+        quiet.plane.api.delete(f"{policies}/guard")
+
+
+def test_endpoints_that_lose_replicas_cannot_load_or_do_not_come_up_are_told(quiet: World) -> None:
+    quiet.deploy("lame", replicas=2)
+    quiet.deploy("lost", replicas=2)
+    quiet.deploy("broken", BROKEN)
+    quiet.deploy("never", script=Script(Behaviour(pods_seconds=3600)))
+    for name in ("lame", "lost"):
+        quiet.answers(name, 2)
+    quiet.watch.wait_until_it_fires("HeadraceDeploymentFailed", namespace=SPACE, name="broken", state="failed")
+    quiet.watch.wait_until_it_fires("HeadraceDeploymentStuck", namespace=SPACE, name="never")
+    quiet.field.front.lose("lame", 1)
+    quiet.field.front.lose("lost", 2)
+    degraded = quiet.watch.wait_until_it_fires("HeadraceDeploymentDegraded", 90, namespace=SPACE, name="lame")
+    assert degraded["annotations"]["description"].startswith("Only 1 replicas of ModelDeployment lame ")
+    down = quiet.watch.wait_until_it_fires("HeadraceDeploymentDown", 90, namespace=SPACE, name="lost")
+    assert down["labels"]["severity"] == "critical"
+    assert {alert["labels"]["name"] for alert in quiet.watch.firing("HeadraceDeploymentDown")} == {"lost"}
+
+
+def test_an_endpoint_that_nobody_scrapes_is_told(quiet: World) -> None:
+    quiet.deploy("unseen")
+    quiet.answers("unseen", 1)
+    quiet.watch.wait_until_it_fires("HeadraceDeploymentNotScraped", namespace=SPACE, name="unseen")
+    assert not quiet.watch.firing("HeadraceDeploymentNotScraped", name="digits")
+
+
+def test_a_monitor_whose_objectives_break_and_one_that_sees_nothing_are_told_apart(quiet: World) -> None:
+    quiet.monitor("strict", quiet.watch.url)
+    quiet.monitor("blind", "http://127.0.0.1:9")
+    broken = quiet.watch.wait_until_it_fires("HeadraceMonitorObjectivesBroken", namespace=SPACE, name="strict")
+    assert broken["labels"]["deployment"] == "digits"
+    quiet.watch.wait_until_it_fires("HeadraceMonitorBlind", namespace=SPACE, name="blind")
+    assert not quiet.watch.firing("HeadraceMonitorBlind", name="strict")
+
+
+def test_more_work_than_the_operator_does_is_told_until_it_is_done(quiet: World) -> None:
+    """It has one worker here, and each run takes it a write."""
+    for number in range(5000):
+        if number % 100 == 0 and quiet.watch.firing("HeadraceWorkQueueGrowing"):
+            break
+        made = training_run(f"many-{number}", quiet.mlflow.url, suspend=True)
+        quiet.plane.api.post(f"{OURS}/trainingruns", made)
+    print(f"after {number} runs")
+    quiet.watch.wait_until_it_fires("HeadraceWorkQueueGrowing", 5, name="trainingrun")
+    quiet.watch.wait_until_it_is_over("HeadraceWorkQueueGrowing", 90, name="trainingrun")
+
+
+def test_mlflow_that_is_stopped_is_told_though_nothing_changes(quiet: World) -> None:
+    quiet.mlflow.daemon.kill()
+    quiet.watch.wait_until_it_fires("HeadraceMLflowDown", server=quiet.mlflow.url)
+    quiet.mlflow.daemon.start()
+    quiet.watch.wait_until_it_is_over("HeadraceMLflowDown", 120)
+
+
+def test_an_operator_that_is_killed_leaves_no_leader_and_its_endpoints_are_not_called_down(quiet: World) -> None:
+    quiet.operator.kill()
+    alert = quiet.watch.wait_until_it_fires("HeadraceOperatorWithoutLeader")
+    assert alert["labels"]["severity"] == "critical"
+    assert not quiet.watch.firing("HeadraceDeploymentDown", name="digits")
+    quiet.plane.api.delete(f"{LEASES}/headrace-backup")
+    quiet.operator.start()
+    quiet.watch.wait_until_it_is_over("HeadraceOperatorWithoutLeader", 90)
+
+
+def test_a_backup_that_never_was_and_one_that_is_too_old_are_told(quiet: World) -> None:
+    quiet.watch.wait_until_it_fires("HeadraceBackupMissing")
+    quiet.plane.api.post(LEASES, backup_lease(timedelta(days=2)))
+    alert = quiet.watch.wait_until_it_fires("HeadraceBackupTooOld", 90)  # it is looked at once a minute
+    assert "ended 2d 0h" in alert["annotations"]["description"]
+    assert not quiet.watch.firing("HeadraceBackupMissing")
