@@ -40,9 +40,9 @@ def schedule(
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Run SPEC again and again on a cluster, each time on the data as it then is.
+    """Run SPEC on a cluster by the clock.
 
-    One run at a time; what was missed is not made up for. Each has a run id of its own, as any other run.
+    Each time on the data as it then is. One run at a time; what was missed is not made up for. Each has a run id of its own, as any other run.
     """
     from headrace.spec import load_spec
     from headrace.spec.targets import require_target
