@@ -13,7 +13,7 @@ from typing import Any
 
 from headrace.base.errors import InvalidInput, MissingExtra
 from headrace.cluster.cluster import Cluster
-from headrace.cluster.transport import Transport
+from headrace.cluster.transport import PATIENCE_SECONDS, Transport
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -24,12 +24,14 @@ def connect(
     namespace: str | None = None,
     *,
     on_trouble: Callable[[str], None] | None = None,
+    patience_seconds: float = PATIENCE_SECONDS,
 ) -> Cluster:
     """The cluster that KUBECONFIG's CONTEXT names; by default the one that this pod is in, else the usual kubeconfig's.
 
     Args:
         namespace: where objects are; by default the pod's own, or the context's.
         on_trouble: told when the API server does not answer, and when it does again.
+        patience_seconds: how long an API server that is away is waited for; then Unavailable is raised.
 
     Raises:
         InvalidInput: nothing says where an API server is.
@@ -39,7 +41,8 @@ def connect(
         client, own = _in_cluster()
     else:
         client, own = _by_kubeconfig(kubeconfig, context)
-    return Cluster(Transport(client, on_trouble=on_trouble), namespace or own)
+    transport = Transport(client, on_trouble=on_trouble, patience_seconds=patience_seconds)
+    return Cluster(transport, namespace or own)
 
 
 def _in_pod() -> bool:
