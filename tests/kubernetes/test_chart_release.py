@@ -1,0 +1,323 @@
+"""The chart's life in a real API server: refused where something is missing, installed, upgraded, rolled back, removed.
+
+No kubelet runs, so its pods stay Pending; that they are made at all shows that restricted Pod Security takes them.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace.api.model_deployment import ModelDeploymentSpec
+from headrace.api.training_run import TrainingRunSpec
+from headrace_operators.model_deployment.rayservice import ray_cluster
+from headrace_operators.training_run.rayjob import Attempt, ray_job
+from headrace_testbed.api import ApiError, Object
+from headrace_testbed.control_plane import ControlPlane
+from headrace_testbed.helm import NAMESPACE, Helm, HelmError
+from headrace_testbed.objects import model_deployment, training_run
+from headrace_testbed.waiting import eventually
+from kuberay_double.install import install_kuberay_kinds
+
+PREVIOUS = Path(__file__).parent / "charts" / "headrace-0.1.0.tgz"
+TEAM = "team"
+RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
+
+
+@pytest.fixture(scope="module")
+def plane() -> Iterator[ControlPlane]:
+    """A control plane of its own, at first without KubeRay: a release has cluster-wide objects."""
+    folder = Path(tempfile.mkdtemp(prefix="headrace-testbed-chart-"))
+    with ControlPlane(folder) as started:
+        for name in (NAMESPACE, TEAM):
+            labels = {"metadata": {"name": name, "labels": RESTRICTED}}
+            started.api.post("/api/v1/namespaces", labels)
+            started.wait_for(f"/api/v1/namespaces/{name}/serviceaccounts/default")
+        yield started
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def without_kuberay(plane: ControlPlane) -> str:
+    """What helm says to a cluster that has no KubeRay."""
+    with pytest.raises(HelmError) as refused:
+        Helm(plane.folder, plane.kubeconfig).install(NAMESPACE)
+    return str(refused.value)
+
+
+@pytest.fixture(scope="module")
+def helm(plane: ControlPlane, without_kuberay: str) -> Helm:
+    """helm with a cluster that has KubeRay's kinds."""
+    install_kuberay_kinds(plane)
+    return Helm(plane.folder, plane.kubeconfig)
+
+
+@pytest.fixture
+def release(plane: ControlPlane, helm: Helm) -> Iterator[Helm]:
+    """The chart, installed; and gone afterwards, with what it keeps."""
+    helm.install(NAMESPACE, {"workspaces": [TEAM]})
+    yield helm
+    remove(plane, helm)
+
+
+def remove(plane: ControlPlane, helm: Helm) -> None:
+    with contextlib.suppress(HelmError):
+        helm.uninstall(NAMESPACE)
+    claims = f"/api/v1/namespaces/{NAMESPACE}/persistentvolumeclaims"
+    for claim in plane.api.list(claims):
+        plane.api.patch(f"{claims}/{claim['metadata']['name']}", {"metadata": {"finalizers": None}})
+        with contextlib.suppress(ApiError):
+            plane.api.delete(f"{claims}/{claim['metadata']['name']}")
+
+
+def there(plane: ControlPlane, path: str) -> bool:
+    try:
+        return bool(plane.api.get(path))
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        return False
+
+
+def secret(plane: ControlPlane, name: str, namespace: str = NAMESPACE) -> dict[str, str]:
+    data = plane.api.get(f"/api/v1/namespaces/{namespace}/secrets/{name}")["data"]
+    return {key: base64.b64decode(value).decode() for key, value in data.items()}
+
+
+def workload(plane: ControlPlane, kind: str, name: str) -> Object:
+    return plane.api.get(f"/apis/apps/v1/namespaces/{NAMESPACE}/{kind}/{name}")
+
+
+def generations(plane: ControlPlane) -> dict[str, int]:
+    """How often each workload's spec was changed."""
+    kinds = {"operator": "deployments", "mlflow": "deployments", "postgresql": "statefulsets", "s3": "statefulsets"}
+    return {name: workload(plane, kind, f"headrace-{name}")["metadata"]["generation"] for name, kind in kinds.items()}
+
+
+def pods(plane: ControlPlane) -> set[str]:
+    """Components that have a pod."""
+    label = "app.kubernetes.io/component"
+    return {each["metadata"]["labels"].get(label) for each in plane.api.list(f"/api/v1/namespaces/{NAMESPACE}/pods")}
+
+
+# -- before -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_cluster_without_kuberay_is_told_what_is_missing_and_how_to_install_it(without_kuberay: str) -> None:
+    assert "KubeRay 1.6 is missing: trainings and endpoints run on Ray" in without_kuberay
+    assert "helm install kuberay-operator kuberay-operator --repo" in without_kuberay
+
+
+def test_a_workspace_that_is_not_there_is_named(helm: Helm) -> None:
+    with pytest.raises(HelmError, match=r"there is no namespace nowhere\. Make it: kubectl create namespace nowhere"):
+        helm.install(NAMESPACE, {"workspaces": ["nowhere"]})
+
+
+def test_a_secret_that_is_not_there_is_named_with_the_command(helm: Helm) -> None:
+    values = {"postgresql": {"enabled": False, "existingSecret": "database"}}
+    with pytest.raises(HelmError) as refused:
+        helm.install(NAMESPACE, values)
+    assert f"kubectl create secret generic database -n {NAMESPACE} --from-literal=uri=..." in str(refused.value)
+
+
+def test_a_secret_without_its_key_is_named_with_what_it_has(plane: ControlPlane, helm: Helm) -> None:
+    plane.api.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "half", "namespace": NAMESPACE},
+                     "data": {"url": ""}})  # fmt: skip
+    with pytest.raises(HelmError, match="has no key uri; it has url"):
+        helm.install(NAMESPACE, {"postgresql": {"enabled": False, "existingSecret": "half"}})
+
+
+# -- what is made is right --------------------------------------------------------------------------------------------
+
+EVERYTHING: dict[str, Any] = {
+    "profile": "standard",
+    "backup": {"enabled": True},
+    "workspaces": [TEAM, NAMESPACE],
+    "networkPolicies": {"clients": {"role": "notebooks"}},
+    "mlflow": {"ingress": {"enabled": True, "host": "mlflow.example.com", "tlsSecret": "tls"}},
+}
+
+
+def a_pod(template: Object) -> Object:
+    """TEMPLATE as a pod that can be tried alone: with the accounts and volumes that come beside it."""
+    spec = {**template["spec"], "serviceAccountName": "default"}
+    volumes = list(spec.get("volumes", []))
+    wanted = {mount["name"] for each in spec["containers"] for mount in each.get("volumeMounts", [])}
+    volumes += [{"name": name, "emptyDir": {}} for name in wanted - {each["name"] for each in volumes}]
+    metadata = {**template.get("metadata", {}), "name": "tried", "namespace": NAMESPACE}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {**spec, "volumes": volumes}}
+
+
+def tried(plane: ControlPlane, manifest: Object) -> Object:
+    """What the API server would make of MANIFEST; unknown fields are refused."""
+    path = plane.api.path_of(manifest, NAMESPACE).rpartition("/")[0]
+    return plane.api.request("POST", path, params={"dryRun": "All", "fieldValidation": "Strict"}, json=manifest)
+
+
+@pytest.mark.parametrize("values", [{}, EVERYTHING, {"profile": "large", "s3": {"metadata": "sidecar"}}])
+def test_the_api_server_takes_every_object_strictly(plane: ControlPlane, helm: Helm, values: dict[str, Any]) -> None:
+    for each in helm.template(values, "--api-versions", "ray.io/v1/RayJob"):
+        assert tried(plane, a_pod(each) if each["kind"] == "Pod" else each)
+
+
+@pytest.mark.parametrize("values", [{}, EVERYTHING])
+def test_restricted_pod_security_takes_every_pod(plane: ControlPlane, helm: Helm, values: dict[str, Any]) -> None:
+    templates = dict(helm.template(values).pod_templates())
+    assert {"Deployment/headrace-operator", "StatefulSet/headrace-s3", "Pod/headrace-test-tracking"} <= set(templates)
+    for template in templates.values():
+        assert tried(plane, a_pod(template))
+
+
+def test_restricted_pod_security_takes_every_pod_that_the_operators_ask_for(plane: ControlPlane) -> None:
+    run = training_run()
+    run["metadata"] |= {"namespace": TEAM, "uid": "1"}
+    job = ray_job(run, TrainingRunSpec.model_validate(run["spec"]), Attempt(1, "headrace/runtime:0.1.0"))
+    deployment = ModelDeploymentSpec.model_validate({**model_deployment()["spec"], "workers": 1})
+    clusters = job["spec"]["rayClusterSpec"], ray_cluster("digits", deployment, "headrace/runtime:0.1.0")
+    groups = [group for cluster in clusters for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])]
+    templates = [group["template"] for group in groups]
+    assert len(templates) == 4
+    for template in templates:
+        assert tried(plane, a_pod(template))
+    with pytest.raises(ApiError, match="violates PodSecurity"):  # the namespace is restricted indeed
+        tried(plane, a_pod({"spec": {"containers": [{"name": "a", "image": "a"}]}}))
+
+
+# -- its life ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_installation_makes_a_pod_of_every_part(plane: ControlPlane, release: Helm) -> None:
+    eventually(lambda: {"operator", "mlflow", "postgresql", "s3"} <= pods(plane))
+    assert release.revisions(NAMESPACE)[-1]["status"] == "deployed"
+
+
+def test_notes_say_what_comes_next_and_what_was_not_found(plane: ControlPlane, helm: Helm) -> None:
+    notes = helm.install(NAMESPACE, {"workspaces": [TEAM]}).partition("NOTES:")[2]
+    remove(plane, helm)
+    assert f"helm test headrace --namespace {NAMESPACE}" in notes
+    assert f"kubectl apply -n {TEAM} -f examples/kubernetes/training_run.yaml" in notes
+    assert "headrace run" in notes
+    assert "Kueue 0.17 was not found" in notes
+    assert "DEFAULT_REQUEUE_TIME" in notes
+    assert "KubeRay 1.6 was not found" not in notes
+
+
+def test_an_upgrade_from_the_chart_before_keeps_what_it_made(plane: ControlPlane, helm: Helm) -> None:
+    helm.install(NAMESPACE, {"workspaces": [TEAM]}, chart=PREVIOUS)
+    try:
+        plane.api.apply(training_run(), namespace=TEAM)
+        names = ("headrace-postgresql", "headrace-s3")
+        before = {name: secret(plane, name) for name in names}
+        helm.upgrade(NAMESPACE, {"workspaces": [TEAM]})
+        for name in names:
+            kept = {key: value for key, value in before[name].items() if key.startswith("secret-") or key == "root"}
+            assert kept.items() <= secret(plane, name).items()
+        assert [each["chart"] for each in helm.revisions(NAMESPACE)] == ["headrace-0.1.0", "headrace-0.2.0"]
+        assert there(plane, f"/apis/headrace.dev/v1alpha1/namespaces/{TEAM}/trainingruns/digits")
+    finally:
+        remove(plane, helm)
+
+
+def test_an_upgrade_that_changes_nothing_restarts_nothing(plane: ControlPlane, release: Helm) -> None:
+    before, keys = generations(plane), secret(plane, "headrace-store", TEAM)
+    release.upgrade(NAMESPACE, {"workspaces": [TEAM]})
+    assert generations(plane) == before
+    assert secret(plane, "headrace-store", TEAM) == keys
+
+
+def test_a_new_key_restarts_mlflow_alone_and_was_known_to_the_store_before(plane: ControlPlane, release: Helm) -> None:
+    before, known = generations(plane), secret(plane, "headrace-s3")
+    release.upgrade(NAMESPACE, {"workspaces": [TEAM], "s3": {"keyGeneration": 2}})
+    assert generations(plane) == {**before, "mlflow": before["mlflow"] + 1}
+    now = secret(plane, "headrace-store", TEAM)
+    assert (now["AWS_ACCESS_KEY_ID"], now["AWS_SECRET_ACCESS_KEY"]) == ("headrace-2", known["secret-2"])
+    accounts = secret(plane, "headrace-s3")["users.json"]
+    assert all(f'"headrace-{number}"' in accounts for number in (1, 2, 3))
+    assert known["secret-1"] in accounts
+
+
+def test_a_new_password_restarts_mlflow_alone(plane: ControlPlane, release: Helm) -> None:
+    before, known = generations(plane), secret(plane, "headrace-postgresql")
+    release.upgrade(NAMESPACE, {"workspaces": [TEAM], "postgresql": {"passwordGeneration": 2}})
+    assert generations(plane) == {**before, "mlflow": before["mlflow"] + 1}
+    assert f"mlflow_2:{known['secret-2']}@" in secret(plane, "headrace-postgresql-client")["uri"]
+
+
+def test_a_generation_that_the_server_does_not_know_yet_is_refused(plane: ControlPlane, release: Helm) -> None:
+    with pytest.raises(HelmError) as refused:
+        release.upgrade(NAMESPACE, {"workspaces": [TEAM], "s3": {"keyGeneration": 3}})
+    assert "s3.keyGeneration is 3" in str(refused.value)
+    assert "change it by one at a time" in str(refused.value)
+
+
+def test_a_rollback_brings_back_values_and_keys(plane: ControlPlane, release: Helm) -> None:
+    first = secret(plane, "headrace-store", TEAM)
+    release.upgrade(NAMESPACE, {"profile": "standard", "workspaces": [TEAM], "s3": {"keyGeneration": 2}})
+    assert workload(plane, "deployments", "headrace-operator")["spec"]["replicas"] == 2
+    release.rollback(NAMESPACE, 1)
+    assert workload(plane, "deployments", "headrace-operator")["spec"]["replicas"] == 1
+    assert secret(plane, "headrace-store", TEAM) == first
+    budgets = f"/apis/policy/v1/namespaces/{NAMESPACE}/poddisruptionbudgets/headrace-operator"
+    assert not there(plane, budgets)
+
+
+def test_removal_keeps_definitions_objects_and_volumes(plane: ControlPlane, release: Helm) -> None:
+    for each in (training_run(), model_deployment()):
+        plane.api.apply(each, namespace=TEAM)
+    claims = f"/api/v1/namespaces/{NAMESPACE}/persistentvolumeclaims"
+    eventually(lambda: len(plane.api.list(claims)) == 2)
+    release.uninstall(NAMESPACE)
+    ours = f"/apis/headrace.dev/v1alpha1/namespaces/{TEAM}"
+    assert there(plane, f"{ours}/trainingruns/digits")
+    assert there(plane, f"{ours}/modeldeployments/digits")
+    assert {each["metadata"]["name"] for each in plane.api.list(claims)} == {
+        "data-headrace-postgresql-0",
+        "data-headrace-s3-0",
+    }
+    assert not there(plane, f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/headrace-operator")
+    assert not there(plane, "/apis/rbac.authorization.k8s.io/v1/clusterroles/headrace-operator")
+
+
+def test_it_can_be_installed_again_over_what_removal_kept(plane: ControlPlane, release: Helm) -> None:
+    plane.api.apply(training_run(), namespace=TEAM)
+    release.uninstall(NAMESPACE)
+    release.install(NAMESPACE, {"workspaces": [TEAM]})
+    assert there(plane, f"/apis/headrace.dev/v1alpha1/namespaces/{TEAM}/trainingruns/digits")
+
+
+# -- what others made -------------------------------------------------------------------------------------------------
+
+
+def test_keys_of_your_store_are_copied_into_workspaces(plane: ControlPlane, helm: Helm) -> None:
+    keys = {"AWS_ACCESS_KEY_ID": "bWU=", "AWS_SECRET_ACCESS_KEY": "c2VjcmV0"}
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "keys", "namespace": NAMESPACE},
+        "data": keys,
+    }
+    plane.api.apply(manifest)
+    external = {"endpoint": "https://s3.example.com", "existingSecret": "keys"}
+    helm.install(NAMESPACE, {"workspaces": [TEAM], "s3": {"enabled": False, "external": external}})
+    try:
+        assert secret(plane, "headrace-store", TEAM)["AWS_ACCESS_KEY_ID"] == "me"
+    finally:
+        remove(plane, helm)
+
+
+def test_a_secret_that_somebody_else_made_in_a_workspace_stays_theirs(plane: ControlPlane, helm: Helm) -> None:
+    place = f"/api/v1/namespaces/{TEAM}/secrets"
+    plane.api.post(place, {"metadata": {"name": "headrace-store"}, "stringData": {"AWS_ACCESS_KEY_ID": "theirs"}})
+    try:
+        helm.install(NAMESPACE, {"workspaces": [TEAM]})
+        assert secret(plane, "headrace-store", TEAM) == {"AWS_ACCESS_KEY_ID": "theirs"}
+    finally:
+        remove(plane, helm)
+        plane.api.delete(f"{place}/headrace-store")
