@@ -1,0 +1,194 @@
+"""A real front on a real Ray, scraped by a real Prometheus with the rules that the chart ships.
+
+Every question of the dashboards and every recorded series that concerns pods has an answer; a model that is slow, then
+one that fails, burns the budget that it should and the other not. What the operator tells is
+`tests/kubernetes/test_monitoring_operators.py`'s.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from headrace.base.jsonfile import sha256_of
+from headrace.local.deployments import deploy, undeploy
+from headrace.local.desired_state import Deployment
+from headrace.local.ray_head import Head
+from headrace.monitoring import names, rules, runbooks
+from headrace.monitoring.parameters import Parameters
+from headrace.serving.contract import StableVersion
+from headrace.serving.v2_client import infer
+from headrace_testbed.monitoring import (
+    NEEDS_A_GPU,
+    Watch,
+    asks_pods,
+    has_data,
+    questions,
+    recordings,
+    with_everything_chosen,
+)
+from headrace_testbed.waiting import eventually
+
+pytestmark = pytest.mark.timeout(900)  # a head on a busy machine takes a minute
+NAME = "moody"
+GOOD, RAISES, SLOW = 128, 255, 0  # what all pixels of a picture are
+SLOW_SECONDS = 0.6
+NET = f"""
+import time
+import torch
+
+class Moody(torch.nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.head = torch.nn.Linear(1, num_classes)
+
+    def forward(self, x):
+        mean = x.mean()
+        if mean > 0.9:
+            raise RuntimeError("too bright")
+        if mean < 0.1:
+            time.sleep({SLOW_SECONDS})
+        return self.head(x.flatten(1).mean(1, keepdim=True))
+"""
+
+
+def package(folder: Path) -> StableVersion:
+    """A package of a network that raises on white pictures and takes its time with black ones."""
+    from headrace_models.package import build_model, write_package
+    from headrace_models.tasks import Sample, Schema, build_task
+
+    code = folder / "code"
+    code.mkdir()
+    (code / "net.py").write_text(NET)
+    task = build_task({"name": "image-classification", "args": {}}, Schema("label", tuple("ab")))
+    task.preprocessing = {"image_size": [8, 8], "channels": 1, "mean": [0.0], "std": [1.0]}
+    record = {"name": "net:Moody", "args": {}}
+    samples = [Sample("1", _png(GOOD), {"label": "a"}), Sample("2", _png(GOOD), {"label": "b"})]
+    target = folder / sha256_of(["moody"])
+    sha256 = write_package(
+        target,
+        task=task,
+        model=build_model(record, task, code),
+        model_record=record,
+        code_folder=code,
+        provenance={"version": "1"},
+        example=task.request(samples),
+    )
+    return StableVersion("1", str(target), sha256)
+
+
+def _png(value: int) -> bytes:
+    import io
+
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(np.full((8, 8), value, np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def url(head: Head, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    served = deploy(Deployment(NAME, "moods", package(tmp_path_factory.mktemp("moody"))), tell=print)
+    yield served["url"]
+    undeploy(NAME)
+
+
+@pytest.fixture(scope="module")
+def watch(head: Head, url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watch]:
+    """It reads Ray's agent, and gives the labels that the chart's PodMonitors give."""
+    labels = {"namespace": "team", "pod": "head", names.DEPLOYMENT_LABEL: NAME, names.RUN_LABEL: "digits"}
+    target = {"targets": [f"127.0.0.1:{head.port_block + 4}"], "labels": labels}
+    scrape = {"job_name": "headrace-serving", "static_configs": [target]}
+    with Watch(tmp_path_factory.mktemp("watch"), [scrape], Parameters()) as made:
+        eventually(lambda: has_data(made, names.REQUESTS_WAITING), 90)
+        yield made
+
+
+def ask(url: str, picture: int, times: int) -> None:
+    """So many requests, one after the other."""
+    pixels = np.full((1, 8, 8, 1), picture, np.uint8)
+    for _ in range(times):
+        try:
+            infer(url, {"image": pixels})
+        except Exception:
+            assert picture == RAISES, "only white pictures fail"
+
+
+def counted(watch: Watch, expression: str) -> float:
+    """The one value."""
+    found = watch.query(expression)
+    return float(found[0]["value"][1]) if found else 0.0
+
+
+def test_while_it_answers_every_question_has_an_answer_and_nothing_fires(url: str, watch: Watch) -> None:
+    asked = {panel: query for panel, query in questions().items() if asks_pods(query)}
+    asked = {panel: query for panel, query in asked.items() if not any(name in query for name in NEEDS_A_GPU)}
+    assert len(asked) > 20
+
+    def unanswered() -> list[str]:
+        ask(url, GOOD, 20)
+        return [panel for panel, query in asked.items() if not has_data(watch, query)]
+
+    eventually(lambda: not unanswered() or pytest.fail(f"no data: {unanswered()}", pytrace=False), 120)
+    assert [alert["labels"] for alert in watch.ask("alerts")["alerts"] if alert["labels"]["alertname"] in BURNS] == []
+
+
+BURNS = [name for name in runbooks.pages() if name.endswith("BudgetBurns")]
+
+
+def test_every_recorded_series_has_data(url: str, watch: Watch) -> None:
+    recorded = [name for name, made_of in recordings().items() if asks_pods(made_of)]
+    assert len(recorded) > 14
+    for name in recorded:
+        eventually(lambda name=name: has_data(watch, with_everything_chosen(name)), 30)
+
+
+def test_every_question_is_asked_here_or_of_the_operator() -> None:
+    for name in (*names.FROM_FRONTS, *names.FROM_RAY):
+        assert asks_pods(f"sum(rate({name}[5m]))")
+    gpu = [panel for panel, query in questions().items() if any(name in query for name in NEEDS_A_GPU)]
+    assert gpu == ["headrace-training: GPUs in use (0)", "headrace-training: GPU memory in use (0)"]
+
+
+def test_the_names_of_what_needs_a_gpu_are_ray_s_own() -> None:
+    import ray.dashboard.modules.reporter.reporter_agent as agent
+
+    exported = {f"{names.RAY_PREFIX}{name}" for name in agent.METRICS_GAUGES}
+    assert set(names.FROM_RAY) - {names.SERVE_REPLICA_HEALTHY} <= exported
+
+
+def test_a_model_that_is_slow_burns_the_latency_budget_and_no_other(url: str, watch: Watch) -> None:
+    good = counted(watch, f'sum({names.REQUESTS}{{code="200"}})')
+    ask(url, GOOD, 20)
+    ask(url, SLOW, min(60, round(good / 4)))
+    alert = watch.wait_until_it_fires("HeadraceLatencyBudgetBurns", window="1h", deployment=NAME)
+    assert alert["labels"] | {"severity": "critical", "namespace": "team"} == alert["labels"]
+    assert "took longer than 0.5 s in the last 1h" in alert["annotations"]["description"]
+    assert watch.firing("HeadraceLatencyBudgetBurns", window="3d", severity="warning")
+    assert not watch.firing("HeadraceAvailabilityBudgetBurns")
+
+
+def test_a_model_that_fails_burns_the_availability_budget_at_every_rate(url: str, watch: Watch) -> None:
+    ask(url, RAISES, 50)
+    for alert in rules.alerts():
+        if alert.name == "HeadraceAvailabilityBudgetBurns":
+            fired = watch.wait_until_it_fires(alert.name, deployment=NAME, window=alert.labels["window"])
+            assert fired["labels"]["severity"] == alert.severity
+    assert has_data(watch, f'{names.REQUESTS}{{code="500"}}')
+
+
+def test_what_the_alert_says_is_what_the_front_counted(url: str, watch: Watch, head: Head) -> None:
+    time.sleep(3)  # the front writes once a second, Prometheus reads once a second
+    of = f'{{deployment="{NAME}"}}'
+    failed = counted(watch, f'sum({names.REQUESTS}{of[:-1]},code=~"5.."}})')
+    whole = counted(watch, f"sum({names.REQUESTS}{of})")
+    text = httpx.get(f"http://127.0.0.1:{head.port_block + 4}/metrics", trust_env=False).text
+    lines = [line for line in text.splitlines() if line.startswith(names.REQUESTS) and f'deployment="{NAME}"' in line]
+    assert whole == sum(float(line.rpartition(" ")[2]) for line in lines)
+    assert failed == 50
