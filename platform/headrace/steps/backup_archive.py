@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import json
 import secrets
+import socket
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from headrace.base.errors import InvalidInput, RunFailed, Unavailable
+from headrace.base.processes import ProcessRef
 from headrace.steps import backup_manifest as manifests
 from headrace.steps.backup_manifest import Manifest, PartFile
 from headrace.store import conditional, streams
@@ -190,7 +192,9 @@ class Lock:
                 self._archive.filesystem.rm_file(self._path)
 
     def _record(self) -> bytes:
-        return json.dumps({"holder": self._holder, "time": time.time(), "draw": self._draw}).encode()
+        process = ProcessRef.current().to_record()
+        told = {"holder": self._holder, "time": time.time(), "draw": self._draw}
+        return json.dumps({**told, "host": socket.gethostname(), "process": process}).encode()
 
     def _lost(self) -> RunFailed:
         return RunFailed(
@@ -201,9 +205,11 @@ class Lock:
 
 
 def _living(data: bytes) -> str | None:
-    """Who holds the lock that says DATA, if its writer may still live."""
+    """Who holds the lock that says DATA, if its writer may still live; of this machine's own it is known at once."""
     try:
         record = json.loads(data)
-        return str(record["holder"]) if time.time() - float(record["time"]) < STALE_SECONDS else None
+        process = ProcessRef.from_record(record.get("process")) if record.get("host") == socket.gethostname() else None
+        dead = process is not None and not process.alive()
+        return str(record["holder"]) if not dead and time.time() - float(record["time"]) < STALE_SECONDS else None
     except (ValueError, KeyError, TypeError):
         return None

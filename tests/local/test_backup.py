@@ -1,0 +1,275 @@
+"""A home is backed up and comes back elsewhere: runs, versions, aliases, endpoints, and the very same predictions."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from headrace.base.home import home as the_home
+from headrace.base.ids import new_run_id
+from headrace.cli.main import execute
+from headrace.local import desired_state
+from headrace.local.desired_state import Deployment
+from headrace.local.run_files import RunFiles
+from headrace.serving.contract import StableVersion
+from headrace.store import Store
+from headrace.tracking import TrackedRun, registry, service
+from headrace.tracking.connection import client, own_uri
+from headrace_models.package import build_model, write_package
+from headrace_models.tasks import Sample, Schema, build_task
+
+ROWS = [{"rooms": float(n), "city": ("Rome", "Oslo")[n % 2]} for n in range(8)]
+RUN_ID = new_run_id("houses")
+LEFT_OUT = ("MLFLOW_TRACKING_URI", "HEADRACE_STORE", "MLFLOW_BACKEND_STORE_URI")
+
+
+def in_home(place: Path) -> dict[str, str]:
+    """The environment of commands whose home is PLACE."""
+    return {name: value for name, value in os.environ.items() if name not in LEFT_OUT} | {"HEADRACE_HOME": str(place)}
+
+
+def headrace(place: Path, *words: str, code: int = 0) -> dict[str, Any]:
+    """What `headrace WORDS --json` says in the home PLACE; in this process, as each other imports MLflow anew."""
+    stdout, stream = os.dup(1), sys.stdout
+    with tempfile.TemporaryFile() as file, pytest.MonkeyPatch.context() as patch:
+        for name in LEFT_OUT:
+            patch.delenv(name, raising=False)
+        patch.setenv("HEADRACE_HOME", str(place))
+        os.dup2(file.fileno(), 1)
+        try:
+            ended = execute([*words, "--json"])
+        finally:
+            os.dup2(stdout, 1)
+            sys.stdout = stream
+            os.close(stdout)
+        file.seek(0)
+        told: dict[str, Any] = json.loads(file.read())
+    assert ended == code, told
+    return told
+
+
+def predictions(place: Path, into: Path) -> list[dict[str, Any]]:
+    """What `houses@champion` of the home PLACE says of ROWS."""
+    table = into / "rows.csv"
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(ROWS[0]))
+        writer.writeheader()
+        writer.writerows(ROWS)
+    output = into / f"{place.name}.parquet"
+    headrace(place, "predict", "houses@champion", "--input", str(table), "--output", str(output))
+    return list(pq.read_table(output).to_pylist())
+
+
+@pytest.fixture(scope="module")
+def lived_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home with a run, its curves, a registered package, an alias and an endpoint."""
+    place = tmp_path_factory.mktemp("before") / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        for name in LEFT_OUT:
+            patch.delenv(name, raising=False)
+        patch.setenv("HEADRACE_HOME", str(place))
+        package, sha256 = _package()
+        run = TrackedRun.open(RUN_ID, "houses")
+        for epoch in range(1, 4):
+            run.log_metrics({"train.loss": 1 / epoch}, step=epoch)
+        logged = run.log_package(package, sha256)
+        version = registry.register(
+            "houses",
+            package_uri=str(package),
+            package_sha256=sha256,
+            run_id=RUN_ID,
+            mlflow_run_id=run.mlflow_run_id,
+            model_id=logged.model_id,
+        )
+        registry.set_alias("houses", "champion", version.version)
+        run.finish()
+        _local_side(StableVersion(version.version, str(package), sha256))
+        yield place
+        service.stop()
+
+
+def _package() -> tuple[Path, str]:
+    torch.manual_seed(0)
+    schema = Schema("kind", ("x", "y"), {"rooms": "number", "city": "category"})
+    samples = [Sample(f"r{n}", row, {"kind": "xy"[n % 2]}) for n, row in enumerate(ROWS)]
+    task = build_task({"name": "tabular-classification", "args": {}}, schema)
+    task.learn([task.summarise(samples)])
+    record = {"name": "mlp", "args": {}}
+    folder = the_home() / "store" / "packages" / ("a" * 64)
+    sha256 = write_package(
+        folder,
+        task=task,
+        model=build_model(record, task, None),
+        model_record=record,
+        code_folder=None,
+        provenance={"run_id": RUN_ID},
+        example=task.request(samples[:2]),
+    )
+    return folder, sha256
+
+
+def _local_side(stable: StableVersion) -> None:
+    """What a run and a deployment leave in the home besides."""
+    store = Store()
+    files = RunFiles.of(RUN_ID)
+    spec = {"gate": [], "register": {"name": "houses", "alias": "champion"}, "deploy": {"name": "houses"}}
+    request = {"run_id": RUN_ID, "name": "houses", "created": "2026-11-26T04:00:00+00:00", "store": store.url}
+    files.write_run({**request, "spec": spec, "target": "local"})
+    files.write_result({"run_id": RUN_ID, "state": "succeeded", "model": {"uri": stable.package_uri}}, 0)
+    store.claim_attempt(RUN_ID, "1.1")
+    store.write_json(store.uri("runs", RUN_ID, "checkpoints", "1.json"), {"much": "x" * 1000})
+    store.write_json(store.uri("runs", RUN_ID, "steps", "train", "1.1", "result.json"), {"package": stable.package_uri})
+    with desired_state.locked():
+        desired_state.write_desired({"houses": Deployment("houses", "houses", stable, config_id="1-a")})
+
+
+@pytest.fixture
+def copy_of(lived_in: Path, tmp_path: Path) -> Path:
+    """A backup of the home, made anew."""
+    return Path(headrace(lived_in, "backup", str(tmp_path / "backups"), "--verify")["uri"])
+
+
+def test_a_home_comes_back_elsewhere_and_predicts_as_before(lived_in: Path, copy_of: Path, tmp_path: Path) -> None:
+    before = predictions(lived_in, tmp_path)
+    new = tmp_path / "after" / "home"
+
+    headrace(new, "restore", str(copy_of), "--yes")
+    aside = lived_in.with_name("aside")
+    lived_in.rename(aside)  # nothing may be read where it was
+    try:
+        assert predictions(new, tmp_path) == before
+        known = _what_mlflow_knows(new)
+        assert (known["version"], known["run"]) == ("1", RUN_ID)
+        assert known["curve"] == [[1, 1.0], [2, 1 / 2], [3, 1 / 3]]
+        assert known["model"].startswith(str(new))  # MLflow's own copy of the model is back, where it looks for it
+        assert headrace(new, "status", RUN_ID)["model"]["uri"] == str(new / "store" / "packages" / ("a" * 64))
+        (served,) = headrace(new, "deployments")["deployments"]
+        assert (served["name"], served["version"], served["state"]) == ("houses", "1", "stopped")
+        assert str(new) in (new / "serve" / "applications.json").read_text()
+    finally:
+        aside.rename(lived_in)
+        stop_service(new)
+
+
+def _what_mlflow_knows(place: Path) -> dict[str, Any]:
+    import mlflow
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HEADRACE_HOME", str(place))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        mlflow.set_tracking_uri(own_uri())
+        version = registry.resolve("houses@champion")
+        assert version is not None
+        history = client(own_uri()).get_metric_history(str(version.mlflow_run_id), "train.loss")
+        model = mlflow.artifacts.download_artifacts("models:/houses@champion")
+    curve = [[point.step, point.value] for point in history]
+    return {"version": version.version, "run": version.run_id, "curve": curve, "model": model}
+
+
+def stop_service(place: Path) -> None:
+    """End what the commands in PLACE have started."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HEADRACE_HOME", str(place))
+        service.stop()
+
+
+def test_checkpoints_are_listed_and_not_kept_unless_all_is_asked_for(lived_in: Path, tmp_path: Path) -> None:
+    registered = headrace(lived_in, "backup", str(tmp_path / "some"))
+    everything = headrace(lived_in, "backup", str(tmp_path / "all"), "--artifacts", "all")
+    nothing = headrace(lived_in, "backup", str(tmp_path / "none"), "--artifacts", "none")
+    assert registered["counts"]["files"] == everything["counts"]["files"] == everything["counts"]["kept"]
+    assert nothing["counts"]["kept"] < registered["counts"]["kept"] < everything["counts"]["kept"]
+
+
+def test_what_was_kept_once_costs_nothing_again_and_goes_with_the_last_backup_that_needs_it(
+    lived_in: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "backups"
+    first = headrace(lived_in, "backup", str(place), "--artifacts", "all")
+    second = headrace(lived_in, "backup", str(place), "--artifacts", "none", "--keep", "1")
+    assert first["new_bytes"] > 0
+    assert second["new_bytes"] == 0
+    assert second["removed"] == [first["name"]]
+    assert [entry.name for entry in place.iterdir() if entry.is_dir() and entry.name != "objects"] == [second["name"]]
+    assert not [path for path in (place / "objects").rglob("*") if path.is_file() and path.stat().st_size > 900]
+
+
+def test_a_backup_that_is_killed_leaves_none_and_the_next_one_is_whole(lived_in: Path, tmp_path: Path) -> None:
+    source, place = tmp_path / "home", tmp_path / "backups"
+    shutil.copytree(lived_in, source, ignore=shutil.ignore_patterns("service.sock"))
+    big = source / "store" / "files"
+    big.mkdir()
+    for number in range(8):
+        (big / f"{number:064d}").write_bytes(os.urandom(24 << 20))
+    command = [sys.executable, "-m", "headrace.cli.main", "backup", str(place), "--artifacts", "all"]
+    writer = subprocess.Popen(command, env=in_home(source), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while not list(place.glob("objects/*/*")):  # in the midst of the files
+        assert writer.poll() is None
+        time.sleep(0.01)
+    writer.send_signal(signal.SIGKILL)
+    writer.wait()
+
+    assert list(place.glob("*/files.jsonl.gz")) + list(place.glob("*/manifest.json")) == []
+    refused = headrace(tmp_path / "new", "restore", str(place), "--yes", code=2)
+    assert refused["error"]["code"] == "backup-absent"
+    after = headrace(source, "backup", str(place), "--artifacts", "all", "--verify")
+    assert [path.parent.name for path in place.glob("2*/mlflow")] == [after["name"]]  # the half one is gone
+
+
+def test_a_damaged_file_is_found_and_named_before_anything_is_restored(copy_of: Path, tmp_path: Path) -> None:
+    victim = max((copy_of.parent / "objects").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    victim.write_bytes(data)
+    refused = headrace(tmp_path / "new", "restore", str(copy_of), "--dry-run", code=2)
+    assert refused["error"]["code"] == "backup-damaged"
+    named = refused["error"]["message"] + json.dumps(refused["findings"])
+    assert "model.safetensors" in named
+    assert not (tmp_path / "new" / "mlflow").exists()
+
+
+def test_a_home_in_use_is_refused_and_kept_and_overwritten_as_told(copy_of: Path, tmp_path: Path) -> None:
+    new = tmp_path / "used" / "home"
+    headrace(new, "restore", str(copy_of), "--yes")
+    result = new / "runs" / RUN_ID / "result.json"
+    shutil.rmtree(new / "serve")
+    result.write_text(json.dumps({"state": "mine", "exit_code": 0}))
+
+    refused = headrace(new, "restore", str(copy_of), "--yes", code=2)
+    assert refused["error"]["code"] == "target-not-empty"
+    assert "1 runs" in refused["error"]["message"]
+    kept = headrace(new, "restore", str(copy_of), "--yes", "--existing", "keep")
+    assert "runs" not in kept["restored"]
+    assert (new / "serve" / "applications.json").exists()
+    assert json.loads(result.read_text())["state"] == "mine"
+    written = headrace(new, "restore", str(copy_of), "--yes", "--existing", "overwrite")
+    assert written["restored"]["runs"] == 1
+    assert json.loads(result.read_text())["state"] == "succeeded"
+    stop_service(new)
+
+
+def test_a_restore_that_is_killed_leaves_the_database_that_was_there(copy_of: Path, tmp_path: Path) -> None:
+    new = tmp_path / "killed" / "home"
+    command = [sys.executable, "-m", "headrace.cli.main", "restore", str(copy_of), "--yes"]
+    writer = subprocess.Popen(command, env=in_home(new), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while not list(new.glob("mlflow/mlflow.restoring*")):
+        assert writer.poll() is None
+        time.sleep(0.01)
+    writer.send_signal(signal.SIGKILL)
+    writer.wait()
+    assert not (new / "mlflow" / "mlflow.db").exists()
+    assert headrace(new, "restore", str(copy_of), "--yes", "--existing", "keep")["restored"]["runs"] == 1
