@@ -23,6 +23,7 @@ from headrace.data.source import scanned
 from headrace.data.tables import OnRagged, RowNumbers, Table, unheeded
 
 BLOCK_BYTES = 4 << 20  # read at once: large enough for whole-array work, small enough not to show in memory
+HEADER_BYTES = 1 << 20  # in which the first line ends
 DELIMITERS = ",;\t|"
 MISSING = ["", "NA", "N/A", "n/a", "#N/A", "nan", "NaN", "NULL", "null", "?"]  # "None" can be a class
 SETTLED_CELLS = 10_000  # after so many, a column that is mostly words stays a category
@@ -93,7 +94,7 @@ def delimiter_of(line: str) -> str:
 
 
 def _reader(file: Any, names: list[str], ragged: Any) -> Any:
-    first = file.readline(1 << 20).decode("utf-8", "replace")
+    first = file.read(HEADER_BYTES).split(b"\n", 1)[0].decode("utf-8", "replace")
     file.seek(0)
     convert = pcsv.ConvertOptions(
         include_columns=names or None,

@@ -70,6 +70,7 @@ class Source:
             self.filesystem, self.root = LocalFileSystem(), self.base
         else:
             self.filesystem, self.root = _filesystem_of(self.base)
+        self._held: list[SourceFile] | None = None
 
     def uri(self, path: str) -> str:
         """The URI of the file at PATH: an absolute local path, or a URL."""
@@ -77,6 +78,8 @@ class Source:
 
     def is_file(self) -> bool:
         """Whether the source is one file (whose relative path is then the empty string)."""
+        if self._held is not None:
+            return [file.path for file in self._held] == [""]
         with listed(self.address, self.filesystem):
             if self.local:
                 return Path(self.root).is_file()
@@ -94,18 +97,22 @@ class Source:
             DataInvalid: there is nothing at this address, or it may not be read.
             Unavailable: its filesystem does not answer.
         """
+        if self._held is not None:
+            return self._held
         with listed(self.address, self.filesystem):
             found = _walk(self.root) if self.local else self._find()
         return sorted(found, key=lambda file: file.path)
 
+    def hold(self) -> None:
+        """List now and go by that listing from now on: what is read is then what the fingerprint is of."""
+        self._held = self.files()
+
     def _find(self) -> list[SourceFile]:
         self.filesystem.invalidate_cache()
-        if self.is_file():
-            info = self.filesystem.info(self.root)
-            return [SourceFile("", int(info.get("size") or 0), _stamp(info))]
         found = files_below(self.filesystem, self.root)
-        if not found and not self.filesystem.exists(self.root):
-            raise FileNotFoundError(self.root)
+        if not found:
+            info = self.filesystem.info(self.root)
+            return [] if info["type"] == "directory" else [SourceFile("", int(info.get("size") or 0), _stamp(info))]
         return [SourceFile(p, int(info.get("size") or 0), _stamp(info)) for p, info in found.items() if not _hidden(p)]
 
     def folders(self) -> list[str]:
@@ -130,18 +137,19 @@ class Source:
         return digest.hexdigest()
 
 
-def fingerprint_source(data: Mapping[str, Any]) -> str:
+def fingerprint_source(data: Mapping[str, Any], source: Source | None = None) -> str:
     """What changes when a file of the source does, from a listing alone: no file is read.
 
     Args:
         data: the spec's `data` part (canonical).
+        source: the same source, opened already, with the listing that it holds.
 
     Raises:
         DataInvalid: there is nothing at the source.
         MissingExtra: the source is built in and scikit-learn, which brings it, is not installed.
         Unavailable: the source's filesystem does not answer.
     """
-    source = Source(str(data["source"]))
+    source = source or Source(str(data["source"]))
     if source.base.startswith("builtin://"):
         return hashlib.sha256(f"{source.base} {builtin.version()}".encode()).hexdigest()
     return source.fingerprint()
@@ -193,11 +201,12 @@ def explained(address: str, filesystem: fsspec.AbstractFileSystem | None) -> Ite
         if type(error).__name__ == "FileExpired":  # s3fs's word for another ETag than when the file was opened
             message = f"{address} was changed while it was read"
             raise DataInvalid(message, action="run again when nothing writes to it any more") from error
-        if "://" not in address and not isinstance(error, OSError):
+        told = explanation(error, address, filesystem)
+        if told is None and not isinstance(error, OSError):
             raise
         message = f"{address} cannot be reached: {type(error).__name__}: {error}"
         action = "check the address, the network and its credentials"
-        raise explanation(error, address, filesystem) or Unavailable(message, action=action) from error
+        raise told or Unavailable(message, action=action) from error
 
 
 def _unreadable(address: str, error: OSError) -> DataInvalid:

@@ -59,8 +59,10 @@ def split_data(part: Mapping[str, Any], *, store: Store, source_fingerprint: str
     request = Request.of(part, label_kind)
     _check_request(part, request)
     layout = get_format(request.format)
-    before = _unchanged(part, source_fingerprint or fingerprint_source(part))
     source = Source(str(part["source"]))
+    source.hold()
+    now = fingerprint_source(part, source)
+    before = _same(part, source_fingerprint or now, now)
     report = Report()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-split-")))
@@ -79,7 +81,7 @@ def split_data(part: Mapping[str, Any], *, store: Store, source_fingerprint: str
         verdicts.check_equals(report, found, request)
         verdicts.check_groups(report, group_sides.find(), part["split"]["strategy"])
         verdicts.check_classes(report, writer.classes, label_kind)
-        _unchanged(part, before)
+        _same(part, before, fingerprint_source(part))
         summary = _summary(part, request, report, writer, source)
         summary["source_fingerprint"] = before
         summary["duplicates"] = verdicts.duplicates_record(report, found)
@@ -119,8 +121,8 @@ def _fractions(part: Mapping[str, Any]) -> Fractions:
     return float(split["train"]), float(split["validation"]), float(split["test"])
 
 
-def _unchanged(part: Mapping[str, Any], before: str) -> str:
-    if fingerprint_source(part) != before:
+def _same(part: Mapping[str, Any], before: str, now: str) -> str:
+    if now != before:
         message = f"{part['source']} changed while the run was starting or splitting"
         raise DataInvalid(message, action="run again when nothing writes to it any more")
     return before

@@ -77,7 +77,7 @@ def require_same_s3(head: Head, *urls: str | None) -> None:
     if head.aws == aws_fingerprint() or not any(url and "s3://" in url for url in urls):
         return
     raise Unavailable(
-        "the Ray head was started with other AWS_* variables than this command has: its workers reach another S3, or none",
+        "the Ray head was started with other AWS_* variables than this command has: its workers reach S3 otherwise",
         action="headrace down --yes, then this command again: endpoints come back with it",
         code="head-environment",
     )

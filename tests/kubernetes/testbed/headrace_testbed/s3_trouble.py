@@ -63,11 +63,13 @@ class Trouble:
 
 
 class TroubledStore:
-    """A way to SERVER that makes trouble while its block lasts. `requests` are what came: (method, path)."""
+    """A way to SERVER that makes trouble while its block lasts. `requests` are what came, as (method, path), and `sent`
+    the bytes that were answered."""
 
     def __init__(self, server: S3Store) -> None:
         self._server = server
         self.requests: list[tuple[str, str]] = []
+        self.sent = 0
         self.troubles: list[Trouble] = []
         store = self
 
@@ -158,6 +160,7 @@ class TroubledStore:
             request.send_header("content-length", str(len(body) if length is None else length))
         request.end_headers()
         if request.command != "HEAD":
+            self.sent += len(body)
             request.wfile.write(body)
 
     def _hang_up(self, request: BaseHTTPRequestHandler) -> None:
