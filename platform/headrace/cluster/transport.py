@@ -17,6 +17,7 @@ import urllib3
 
 from headrace.base.errors import HeadraceError, InvalidInput, RunFailed, Unavailable
 
+UNAVAILABLE = "kubernetes-unavailable"  # code of the error for an API server that was waited for in vain
 PATIENCE_SECONDS = 300.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 15.0
 _CONNECT_SECONDS, _READ_SECONDS = 5.0, 30.0
@@ -157,6 +158,7 @@ class Transport:
         return Unavailable(
             f"the Kubernetes API server at {self.host} could not be reached for {self._patience:.0f} s: {told}"[:1000],
             action="see that it runs and can be reached from here; what was begun in the cluster goes on meanwhile",
+            code=UNAVAILABLE,
         )
 
     def _send(

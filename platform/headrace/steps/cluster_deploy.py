@@ -14,6 +14,7 @@ from headrace.api.site import Site
 from headrace.steps.cluster_alias import AliasRights
 from headrace.steps.cluster_deployment import ClusterDeployment, Deployments
 from headrace.steps.deploy import DeployTools, deploy_once
+from headrace.steps.patience import patiently
 from headrace.steps.step import Outcome, Step
 from headrace.steps.trained import Version
 
@@ -31,7 +32,7 @@ def cluster_deploy(
     rights = AliasRights(step, cluster)
     tools = cluster_tools(step, cluster, rights, site, registry.resolve, registry.set_alias)
     with rights.kept_only_for_the_next_step(wanted=False):
-        return deploy_once(step, tools, part, registration, alias)
+        return patiently(lambda: deploy_once(step, tools, part, registration, alias), step.message)
 
 
 def cluster_tools(

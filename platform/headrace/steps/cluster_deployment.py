@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 from headrace.api.model_deployment import ModelDeploymentSpec, ModelDeploymentStatus
@@ -18,6 +19,7 @@ from headrace.api.site import Site
 from headrace.base.errors import Cancelled, RunFailed
 from headrace.cluster import MODEL_DEPLOYMENT, Kind, Object, Seen
 from headrace.cluster.leases import Leases
+from headrace.steps.patience import patiently
 from headrace.steps.step import Step
 from headrace.store.step_files import is_cancelled, read_note, write_note
 
@@ -138,7 +140,7 @@ class ClusterDeployment:
     def _wait(self, renew: Callable[[], None]) -> dict[str, Any]:
         deadline = time.monotonic() + DEPLOY_SECONDS
         for seen in self._cluster.follow(MODEL_DEPLOYMENT, self.name, tick_seconds=TICK_SECONDS):
-            self._check(seen.object)
+            patiently(partial(self._check, seen.object), self.step.message)
             assert seen.object is not None
             if self._answers(seen.object):
                 return self._record(seen.object)

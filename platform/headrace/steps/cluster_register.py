@@ -11,6 +11,7 @@ from typing import Any
 
 from headrace.api.site import Site
 from headrace.steps.cluster_alias import AliasRights
+from headrace.steps.patience import patiently
 from headrace.steps.register import RegisterStep, RegisterTools
 from headrace.steps.step import Outcome, Step
 
@@ -36,7 +37,8 @@ def register_holding(
 ) -> Outcome:
     """Register with TOOLS; what of RIGHTS the deploy step needs is held on to."""
     with rights.kept_only_for_the_next_step(wanted=not moves_alias):
-        return RegisterStep(step, tools, part, training, moves_alias=moves_alias).run()
+        body = RegisterStep(step, tools, part, training, moves_alias=moves_alias)
+        return patiently(body.run, step.message)
 
 
 def _tools(rights: AliasRights) -> RegisterTools:

@@ -15,6 +15,7 @@ from headrace.api.pods import PodSettings
 from headrace.api.site import Site
 from headrace.api.training_run import TrainingRunSpec
 from headrace.steps.cluster_training import ClusterTraining, Trainings
+from headrace.steps.patience import patiently
 from headrace.steps.step import Outcome, Step
 from headrace.steps.trained import Trained, Version, find_champion
 from headrace.store.step_files import read_note
@@ -45,7 +46,7 @@ class ClusterTrainStep:
     def run(self, champion_reference: str, resolve: Callable[[str], Version | None]) -> Outcome:
         """The step's body; RESOLVE finds the version that a reference names."""
         trained, known = self.trained, self.trained.known()
-        champion = find_champion(self.step, resolve, champion_reference)
+        champion = patiently(lambda: find_champion(self.step, resolve, champion_reference), self.step.message)
         if known is not None and self._is_whole(known) and not trained.unmeasured(known, champion):
             return Outcome(trained.values(known, champion, {}), "cached", "this was trained before")
         began = time.monotonic()

@@ -17,6 +17,7 @@ from headrace.base import events
 from headrace.base.errors import Cancelled, RunFailed, SpecInvalid, Superseded, error_from_record
 from headrace.cluster import TRAINING_RUN, Kind, Object, Seen
 from headrace.steps.cluster_hold import Hold, Writes
+from headrace.steps.patience import patiently
 from headrace.steps.step import Step
 from headrace.store.step_files import is_cancelled, read_error, read_result
 
@@ -109,7 +110,7 @@ class ClusterTraining:
             if ended is not None and ended.status != "Unknown":
                 return self._result(status) if ended.status == "True" else self._fail(status, ended)
             self._refuse_the_refused(seen.object, status)
-            self._check()
+            patiently(self._check, self.step.message)
             self._hold.renew_if_due()
         raise AssertionError("a watch never ends by itself")
 

@@ -161,17 +161,30 @@ def _carry_out(step: Step, body: Callable[[Step], Outcome], ended: list[bool]) -
     began = time.monotonic()
     events.emit("step", step=step.name, state="running")
     try:
-        _begin(step)
+        _wait_for_store(step, lambda: _begin(step))
         outcome = body(step)
         result = _result(step, outcome, time.monotonic() - began)
-        step.check()
-        step.store.write_json(result_uri(step.store, step.run_id, step.name, step.attempt), result)
+        _wait_for_store(step, lambda: _conclude(step, result))
     except BaseException as error:
         ended.append(True)
         _fail(step, error, time.monotonic() - began)
     ended.append(True)
     events.emit("step", step=step.name, state=outcome.state, seconds=result["seconds"], why=outcome.why)
     return result
+
+
+def _wait_for_store(step: Step, do: Callable[[], None]) -> None:
+    """DO it; on a cluster, where nobody sees to it, the store is waited for if it is away."""
+    if not on_cluster():
+        return do()
+    from headrace.steps.patience import patiently
+
+    return patiently(do, step.message)
+
+
+def _conclude(step: Step, result: Mapping[str, Any]) -> None:
+    step.check()
+    step.store.write_json(uri_of(result, step.store), result)
 
 
 def _begin(step: Step) -> None:

@@ -1,0 +1,45 @@
+"""Waiting for a service that is away, inside a step on a cluster.
+
+There a failed program is the end of a run (Kubeflow tries lost pods again, not failed programs), and MLflow, its
+database or the store may be restarted at any time. So what a second try can mend is tried again for some minutes. On a
+laptop the person who sees the error is nearer than that.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from headrace.base.errors import Unavailable
+from headrace.cluster.transport import UNAVAILABLE
+
+PATIENCE_SECONDS = 300.0
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2.0, 30.0
+
+Result = TypeVar("Result")
+
+
+def patiently(
+    do: Callable[[], Result],
+    tell: Callable[[str], None],
+    *,
+    now: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Result:
+    """What DO gives, which is done again while a service is away. Everything that DO does may be done twice.
+
+    Raises:
+        Unavailable: it stayed away for PATIENCE_SECONDS; an API server, which was waited for already, at once.
+    """
+    began, pause = None, FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            return do()
+        except Unavailable as error:
+            began = now() if began is None else began
+            if error.code == UNAVAILABLE or now() + pause - began > PATIENCE_SECONDS:
+                raise
+            tell(f"{error.message}; trying again in {pause:.0f} s")
+        sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)

@@ -1,0 +1,54 @@
+"""What a second try can mend is tried again for some minutes, and no longer."""
+
+from __future__ import annotations
+
+import pytest
+
+from headrace.base.errors import RunFailed, Unavailable
+from headrace.cluster.transport import UNAVAILABLE
+from headrace.steps.patience import PATIENCE_SECONDS, patiently
+
+
+class Service:
+    """Away until so many seconds have passed."""
+
+    def __init__(self, away_seconds: float, error: Exception | None = None) -> None:
+        self.time = 0.0
+        self.tries = 0
+        self.told: list[str] = []
+        self._away_seconds = away_seconds
+        self._error = error or Unavailable("MLflow cannot be reached")
+
+    def ask(self) -> str:
+        self.tries += 1
+        if self.time < self._away_seconds:
+            raise self._error
+        return "here"
+
+    def sleep(self, seconds: float) -> None:
+        self.time += seconds
+
+    def wait_for(self) -> str:
+        return patiently(self.ask, self.told.append, now=lambda: self.time, sleep=self.sleep)
+
+
+def test_a_service_that_comes_back_in_time_is_waited_for() -> None:
+    service = Service(60)
+    assert service.wait_for() == "here"
+    assert service.told[0] == "MLflow cannot be reached; trying again in 2 s"
+    assert service.tries == 6
+
+
+def test_one_that_stays_away_is_given_up() -> None:
+    service = Service(10 * PATIENCE_SECONDS)
+    with pytest.raises(Unavailable, match="MLflow"):
+        service.wait_for()
+    assert PATIENCE_SECONDS / 2 < service.time <= PATIENCE_SECONDS
+
+
+@pytest.mark.parametrize("error", [RunFailed("it is wrong"), Unavailable("no API server", code=UNAVAILABLE)])
+def test_what_waiting_cannot_mend_or_was_waited_for_is_raised_at_once(error: Exception) -> None:
+    service = Service(60, error)
+    with pytest.raises(type(error)):
+        service.wait_for()
+    assert service.tries == 1
