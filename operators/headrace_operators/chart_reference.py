@@ -15,6 +15,7 @@ from typing import Any
 
 from headrace.api.pods import PodSettings
 from headrace.base.generated import write_or_check
+from headrace.monitoring import runbooks
 from headrace_operators.chart_values import Undescribed, Value, read
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,6 +69,13 @@ DEFINITIONS: Mapping[str, Schema] = {
         priorityClassName={"$ref": "#/$defs/nameOrEmpty"},
         env={"type": "array", "items": {"$ref": "#/$defs/variable"}},
     ),
+    "alert": _closed(
+        enabled={"type": "boolean"},
+        severity={"type": "string", "minLength": 1},
+        labels=_STRINGS,
+        **{"for": {"type": "string", "pattern": "^[0-9]+(s|m|h|d)$"}},
+    ),
+    "alerts": _closed(**{name: {"$ref": "#/$defs/alert"} for name in runbooks.pages()}),
 }
 
 

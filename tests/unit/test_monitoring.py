@@ -185,7 +185,8 @@ def test_a_parameter_that_is_not_there_is_named() -> None:
 def test_the_chart_knows_every_alert_and_every_bound_of_latency() -> None:
     schema = json.loads((ROOT / "charts/headrace/values.schema.json").read_text())
     of_rules = schema["properties"]["monitoring"]["properties"]["rules"]["properties"]
-    assert of_rules["alerts"]["propertyNames"]["enum"] == runbooks.pages()
+    assert of_rules["alerts"]["$ref"] == "#/$defs/alerts"
+    assert list(schema["$defs"]["alerts"]["properties"]) == runbooks.pages()
     assert of_rules["parameters"]["properties"]["latencyThresholdSeconds"]["enum"] == SECONDS
 
 

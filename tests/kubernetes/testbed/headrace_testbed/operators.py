@@ -21,7 +21,8 @@ from headrace_testbed.control_plane import START_SECONDS, ControlPlane
 from headrace_testbed.processes import Daemon, free_port
 from headrace_testbed.waiting import eventually
 
-_KUBERAY_1_7 = Path(__file__).parent.parent / "crds" / "kuberay-1.7"
+_CRDS = Path(__file__).parent.parent / "crds"
+_KUBERAY_1_7, _PROMETHEUS_OPERATOR = _CRDS / "kuberay-1.7", _CRDS / "prometheus-operator-0.85"
 _LEFT_OUT = ("Deployment", "APIService", "Namespace")
 
 
@@ -54,7 +55,16 @@ def _namespace(name: str) -> Object:
 
 def install_kuberay_1_7(plane: ControlPlane) -> None:
     """Make the kinds of KubeRay 1.7 known: the version that our manifests must be valid under as well as 1.6."""
-    archives = sorted(_KUBERAY_1_7.glob("*.yaml.gz"))
+    _install_archived(plane, _KUBERAY_1_7)
+
+
+def install_prometheus_operator_kinds(plane: ControlPlane) -> None:
+    """Make the Prometheus Operator's kinds known, so that the API server judges ours."""
+    _install_archived(plane, _PROMETHEUS_OPERATOR)
+
+
+def _install_archived(plane: ControlPlane, folder: Path) -> None:
+    archives = sorted(folder.glob("*.yaml.gz"))
     _apply(plane, [yaml.load(gzip.decompress(archive.read_bytes()), yaml.CSafeLoader) for archive in archives])
 
 
