@@ -54,7 +54,7 @@ def _write_down(run_id: str, asked: dict[str, Any], job_id: str, store: Store) -
         "kubeflow_run_id": job_id,
     }
     if store.current_attempt(run_id) is None:
-        store.claim_attempt(run_id, f"{FIRST_ATTEMPT}.1")
+        store.claim_attempt(run_id, FIRST_ATTEMPT)
     if store.exists(run_uri(store, run_id)):
         return
     write_run_notes(record, store)
