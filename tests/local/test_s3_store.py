@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headrace.base.errors import Superseded, Unavailable
+from headrace.steps import doctor
 from headrace.store import Store, attempt_order, conditional
 from headrace.store.filesystems import files_below
 from headrace_testbed.s3 import S3Store
@@ -363,6 +364,29 @@ def test_no_secret_is_told_to_any_log(
             store.write_json(store.uri("a.json"), 1)
     told = caplog.text + json.dumps(error.value.to_record()) + repr(store.filesystem) + str(capfd.readouterr())
     assert secret not in told
+
+
+def test_the_doctor_tries_the_store_and_leaves_nothing_there(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_STORE", f"{bucket}/store")
+    (check,) = doctor._store()
+    assert (check.state, check.detail.split(" at ")[0]) == ("ok", f"{bucket}/store")
+    assert Store(bucket).names(bucket) == []
+    monkeypatch.setenv("HEADRACE_STORE", "s3://no-such-bucket/store")
+    (check,) = doctor._store()
+    assert (check.state, "no bucket no-such-bucket" in check.detail) == ("missing", True)
+
+
+def test_a_server_that_ignores_conditions_is_found_out(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    filesystem = Store(bucket).filesystem
+    call = filesystem.call_s3
+
+    def unconditional(method: str, **arguments: object) -> object:
+        return call(method, **{name: value for name, value in arguments.items() if not name.startswith("If")})
+
+    monkeypatch.setattr(filesystem, "call_s3", unconditional)
+    monkeypatch.setenv("HEADRACE_STORE", f"{bucket}/store")
+    (check,) = doctor._store()
+    assert (check.state, "ignores If-None-Match" in check.detail) == ("missing", True)
 
 
 def test_a_large_file_goes_in_parts_and_comes_back_whole(bucket: str, tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """`headrace doctor`: what this machine has and lacks for Headrace, each lack with the command that mends it.
 
-Looks, and changes nothing. `broken` is what no command can do without; `missing` is what some need; `note` is worth
-knowing.
+Looks, and changes nothing; into a store that is not a folder it writes an object, and removes it. `broken` is what no
+command can do without; `missing` is what some need; `note` is worth knowing.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import sys
 import sysconfig
@@ -17,7 +18,7 @@ from importlib.util import cache_from_source, find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from headrace.base.errors import HeadraceError
+from headrace.base.errors import HeadraceError, Unavailable
 from headrace.base.home import home
 
 State = Literal["ok", "note", "missing", "broken"]
@@ -55,6 +56,7 @@ def examine() -> list[Check]:
         _system,
         _home,
         _disk,
+        _store,
         _cores,
         _gpus,
         _extras,
@@ -113,6 +115,27 @@ def _disk() -> Iterator[Check]:
         yield Check("disk", "broken", f"{free / GIB:.1f} GiB free at {home()}", "headrace gc --yes")
     else:
         yield Check("disk", "ok", f"{free / GIB:.0f} GiB free at {home()}")
+
+
+def _store() -> Iterator[Check]:
+    """The store takes files and keeps conditions: without those two heads could hold the same attempt of a run."""
+    from headrace.store import Store, conditional
+    from headrace.store.filesystems import endpoint_of, is_s3, reached
+
+    where = "store"
+    try:
+        store = Store()
+        where = f"{store.url} at {endpoint_of(store.filesystem)}" if is_s3(store.filesystem) else store.url
+        probe = store.uri(".probe", secrets.token_hex(8))
+        with reached(store.url, store.filesystem):
+            if not store.local and not conditional.proves_conditions(store.filesystem, store.path(probe)):
+                raise Unavailable(
+                    f"{where} ignores If-None-Match or If-Match", action="use one that docs/stores.md names"
+                )
+    except HeadraceError as error:
+        yield Check("store", "missing", error.message, error.action)
+    else:
+        yield Check("store", "ok", where)
 
 
 def _cores() -> Iterator[Check]:

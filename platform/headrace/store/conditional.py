@@ -75,8 +75,9 @@ def replace(filesystem: fsspec.AbstractFileSystem, path: str, data: bytes, found
 
 def proves_conditions(filesystem: fsspec.AbstractFileSystem, path: str) -> bool:
     """Whether the server behind FILESYSTEM keeps conditions, tried at the free PATH, which is free again afterwards."""
+    first = create(filesystem, path, b"1")
     try:
-        first, again = create(filesystem, path, b"1"), create(filesystem, path, b"2")
+        again = create(filesystem, path, b"2")
         found = read(filesystem, path)
         swapped = replace(filesystem, path, b"3", found)
         late = replace(filesystem, path, b"4", found)
