@@ -9,13 +9,15 @@
         ├── resources.jsonl.gz     the custom resources
         └── mlflow/<table>.jsonl.gz
 
-A file that was kept once is not kept again, so a day's backup costs what the day has brought. One writer at a time: the
-lock is taken on a condition, renewed while the writer works, and taken over from one that died.
+A file that was kept once is not kept again, so a day's backup costs what the day has brought. One writer at a time:
+the lock is taken on a condition, renewed while the writer works, and taken over from one that died. The S3 store of
+DEST may be another than that of the runs: variables HEADRACE_BACKUP_AWS_* are then its.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import socket
 import time
@@ -23,13 +25,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import fsspec
+
 from headrace.base.errors import InvalidInput, RunFailed, Unavailable
 from headrace.base.processes import ProcessRef
 from headrace.steps import backup_manifest as manifests
 from headrace.steps.backup_manifest import Manifest, PartFile
 from headrace.store import conditional, streams
-from headrace.store.filesystems import files_below, is_there, open_filesystem, reached, read_whole
+from headrace.store.filesystems import files_below, is_s3, is_there, open_filesystem, reached, read_whole
 
+OWN_S3 = "HEADRACE_BACKUP_AWS_"  # variables of the destination's S3 store, where it is not the store of the runs
 STALE_SECONDS = 900.0  # without a sign of life, after which a writer counts as dead
 BEAT_SECONDS = 60.0
 
@@ -38,8 +43,8 @@ class Archive:
     """Backups at URL. Making one asks nothing of it."""
 
     def __init__(self, url: str) -> None:
-        self.filesystem, self.root = open_filesystem(url)
-        self.root = self.root.rstrip("/")
+        self.filesystem, root = _opened(url)
+        self.root = root.rstrip("/")
         self.url = url.rstrip("/") if "://" in url else self.root
 
     @contextmanager
@@ -142,6 +147,23 @@ class Archive:
             yield lock
         finally:
             lock.give_back()
+
+
+def _opened(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The filesystem of URL, on the S3 store that is meant for backups where the environment names one."""
+    filesystem, path = open_filesystem(url)
+    own = {name.removeprefix(OWN_S3): value for name, value in os.environ.items() if name.startswith(OWN_S3) and value}
+    if not own or not is_s3(filesystem):
+        return filesystem, path
+    options = dict(filesystem.storage_options)
+    options |= {"key": own.get("ACCESS_KEY_ID"), "secret": own.get("SECRET_ACCESS_KEY")}
+    if "ENDPOINT_URL" in own:
+        options["endpoint_url"] = own["ENDPOINT_URL"]
+    elif "ACCESS_KEY_ID" in own:  # AWS itself, whatever AWS_ENDPOINT_URL says of the store of the runs
+        options["config_kwargs"] = {**options.get("config_kwargs", {}), "ignore_configured_endpoint_urls": True}
+    if "REGION" in own:
+        options["client_kwargs"] = {**options.get("client_kwargs", {}), "region_name": own["REGION"]}
+    return type(filesystem)(**options), path
 
 
 class Lock:
