@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,8 +24,9 @@ from headrace_operators.model_deployment.rayservice import ray_cluster
 from headrace_operators.training_run.rayjob import Attempt, ray_job
 from headrace_testbed.api import ApiError, Object
 from headrace_testbed.control_plane import ControlPlane
-from headrace_testbed.helm import NAMESPACE, Helm, HelmError
+from headrace_testbed.helm import CHART, NAMESPACE, Helm, HelmError
 from headrace_testbed.objects import model_deployment, training_run
+from headrace_testbed.processes import Daemon, free_port
 from headrace_testbed.waiting import eventually
 from kuberay_double.install import install_kuberay_kinds
 
@@ -53,7 +57,19 @@ def without_kuberay(plane: ControlPlane) -> str:
 
 
 @pytest.fixture(scope="module")
-def helm(plane: ControlPlane, without_kuberay: str) -> Helm:
+def asked_without_kuberay(plane: ControlPlane) -> subprocess.CompletedProcess[str]:
+    """What the operator's init container says there."""
+    return prerequisites(plane.kubeconfig, "always")
+
+
+def prerequisites(kubeconfig: Path, *needs: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "headrace_operators.prerequisites", *needs]
+    env = {"PATH": os.environ["PATH"], "KUBECONFIG": str(kubeconfig)}
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture(scope="module")
+def helm(plane: ControlPlane, without_kuberay: str, asked_without_kuberay: object) -> Helm:
     """helm with a cluster that has KubeRay's kinds."""
     install_kuberay_kinds(plane)
     return Helm(plane.folder, plane.kubeconfig)
@@ -113,6 +129,15 @@ def pods(plane: ControlPlane) -> set[str]:
 def test_a_cluster_without_kuberay_is_told_what_is_missing_and_how_to_install_it(without_kuberay: str) -> None:
     assert "KubeRay 1.6 is missing: trainings and endpoints run on Ray" in without_kuberay
     assert "helm install kuberay-operator kuberay-operator --repo" in without_kuberay
+
+
+def test_the_operator_s_pod_says_the_same_and_does_not_start(
+    asked_without_kuberay: subprocess.CompletedProcess[str],
+) -> None:
+    assert asked_without_kuberay.returncode == 4
+    assert "KubeRay 1.6 is missing" in asked_without_kuberay.stdout
+    assert "helm install kuberay-operator" in asked_without_kuberay.stdout
+    assert "Kueue 0.17 is not there: trainings that name a queue wait in it" in asked_without_kuberay.stdout
 
 
 def test_a_workspace_that_is_not_there_is_named(helm: Helm) -> None:
@@ -196,6 +221,34 @@ def test_restricted_pod_security_takes_every_pod_that_the_operators_ask_for(plan
 def test_an_installation_makes_a_pod_of_every_part(plane: ControlPlane, release: Helm) -> None:
     eventually(lambda: {"operator", "mlflow", "postgresql", "s3"} <= pods(plane))
     assert release.revisions(NAMESPACE)[-1]["status"] == "deployed"
+
+
+def test_the_operator_works_with_the_release_s_rights_and_helm_test_sees_it(
+    plane: ControlPlane, release: Helm, tmp_path: Path
+) -> None:
+    kubeconfig = plane.kubeconfig_for_service_account(NAMESPACE, "headrace-operator")
+    assert prerequisites(kubeconfig, "always").returncode == 0
+    assert prerequisites(kubeconfig, "always", "monitoring").returncode == 4
+    metrics, health = free_port(), free_port()
+    flags = [f"--metrics-address=127.0.0.1:{metrics}", f"--health-address=127.0.0.1:{health}"]
+    command = [sys.executable, "-m", "headrace.cli.main", "operator", f"--kubeconfig={kubeconfig}", *flags]
+    daemon = Daemon("operator", [*command, f"--lease-namespace={NAMESPACE}"], tmp_path / "log")
+    env = {"OPERATOR_SERVICE": "127.0.0.1", "METRICS_PORT": str(metrics), "HEALTH_PORT": str(health)}
+    check = [sys.executable, str(CHART / "files" / "checks" / "check_operator.py")]
+
+    def tested(replicas: str, patience: str) -> subprocess.CompletedProcess[str]:
+        told = {**env, "OPERATOR_REPLICAS": replicas, "PATIENCE_SECONDS": patience}
+        return subprocess.run(check, env=told, capture_output=True, text=True, check=False)
+
+    assert "a replica of 127.0.0.1 does not answer" in tested("1", "0").stderr
+    daemon.start()
+    try:
+        done = tested("1", "60")
+        assert done.stdout == "operator: 1 ready, one acts\n", done.stderr + daemon.log_end()
+        assert "1 of 2 replicas are ready" in tested("2", "0").stderr
+        assert "is forbidden" not in daemon.log.read_text()
+    finally:
+        daemon.stop()
 
 
 def test_notes_say_what_comes_next_and_what_was_not_found(plane: ControlPlane, helm: Helm) -> None:
