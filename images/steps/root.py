@@ -3,7 +3,8 @@
 Packages are unpacked, not installed: what their scripts would do for our packages is done here, in `_finish`. What was
 unpacked is written down in var/lib/dpkg/status.d, where scanners of images look when there is no dpkg.
 
-    root.py OUT PACKAGES [PACKAGES ...]     each PACKAGES a file: a name a line, `-NAME` to leave a dependency out
+    root.py OUT PACKAGES [PACKAGES ...]     each PACKAGES a file; a line is a name, `-NAME` (a dependency that is left
+                                            out) or `/PATTERN` (files that are); `#` begins a remark
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from settle import STANDARD_LIBRARY as PYTHON
@@ -30,12 +32,16 @@ NEEDLESS = (
     "usr/share/man",
     "usr/share/bash-completion",
     "usr/share/zoneinfo/right",
+    "usr/lib/*/gconv",  # other character sets than UTF-8, for iconv
     f"{PYTHON}/lib-dynload/nis.*.so",
     f"{PYTHON}/lib-dynload/_dbm.*.so",
     f"{PYTHON}/ensurepip",
     f"{PYTHON}/idlelib",
     f"{PYTHON}/lib2to3",
     f"{PYTHON}/pydoc_data",
+    f"{PYTHON}/test",
+    f"{PYTHON}/turtle.py",
+    f"{PYTHON}/venv",  # what it makes needs ensurepip
 )
 LOADER = {"x86_64": "/lib64/ld-linux-x86-64.so.2", "aarch64": "/lib/ld-linux-aarch64.so.1"}
 ACCOUNTS = {
@@ -47,11 +53,21 @@ ACCOUNTS = {
 }
 
 
-def wanted(files: list[Path]) -> tuple[list[str], set[str]]:
-    """The packages that FILES name, and the dependencies they leave out."""
+@dataclass(frozen=True)
+class Wanted:
+    """What a root file system is made of."""
+
+    names: list[str]
+    without: set[str]
+    needless: list[str]
+
+
+def wanted(files: list[Path]) -> Wanted:
+    """What FILES ask for. A package that one of them names is not left out by another."""
     lines = [line.partition("#")[0].strip() for file in files for line in file.read_text().splitlines()]
-    names = [line for line in lines if line and not line.startswith("-")]
-    return names, {line[1:] for line in lines if line.startswith("-")} - set(names)
+    names = [line for line in lines if line and line[0] not in "-/"]
+    without = {line[1:] for line in lines if line.startswith("-")} - set(names)
+    return Wanted(names, without, [line[1:] for line in lines if line.startswith("/")])
 
 
 def _apt(state: Path, *arguments: str) -> None:
@@ -110,26 +126,28 @@ def _skeleton(out: Path) -> None:
     os.chown(out / "home/headrace", 65532, 65532)
 
 
-def _finish(out: Path) -> None:
+def _finish(out: Path, needless: list[str]) -> None:
     """What the packages' own scripts would do on installation, and what an image has no use for."""
-    certificates = sorted((out / "usr/share/ca-certificates/mozilla").glob("*.crt"))
+    if (authorities := out / "usr/share/ca-certificates").exists():
+        _bundle(out, sorted(authorities.glob("mozilla/*.crt")))
+        shutil.rmtree(authorities)
+    for path in [path for pattern in (*NEEDLESS, *needless) for path in out.glob(pattern)]:
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+    if (out / "usr/bin/python3.11").exists():
+        for name in ("python3", "python"):
+            (out / "usr/bin" / name).symlink_to("python3.11")
+    if (out / "usr/bin/bash").exists():
+        (out / "usr/bin/sh").symlink_to("bash")
+    subprocess.run(["ldconfig", "-r", out], check=True)
+    shutil.rmtree(out / "var/cache/ldconfig", ignore_errors=True)
+
+
+def _bundle(out: Path, certificates: list[Path]) -> None:
+    """Make the one file of CERTIFICATES, and name it where OpenSSL looks when no variable tells it another place."""
     bundle = out / "etc/ssl/certs/ca-certificates.crt"
     bundle.write_text("".join(certificate.read_text() for certificate in certificates))
-    shutil.rmtree(out / "usr/share/ca-certificates")
-    openssl = out / "usr/lib/ssl"  # where its library looks when no variable tells it another place
-    openssl.mkdir(exist_ok=True)
-    (openssl / "cert.pem").symlink_to("/etc/ssl/certs/ca-certificates.crt")
-    for pattern in NEEDLESS:
-        for path in out.glob(pattern):
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    for name in ("python3", "python"):
-        (out / "usr/bin" / name).symlink_to("python3.11")
-    if (out / "usr/bin/bash").exists():  # what bash's and dash's scripts would link
-        sh = out / "usr/bin/sh"
-        sh.unlink(missing_ok=True)
-        sh.symlink_to("bash")
-    subprocess.run(["ldconfig", "-r", out], check=True)
-    (out / "var/cache/ldconfig/aux-cache").unlink(missing_ok=True)
+    (out / "usr/lib/ssl").mkdir(exist_ok=True)
+    (out / "usr/lib/ssl/cert.pem").symlink_to("/etc/ssl/certs/ca-certificates.crt")
 
 
 def _complain_of_missing_libraries(out: Path) -> None:
@@ -151,14 +169,13 @@ def _complain_of_missing_libraries(out: Path) -> None:
 
 def main() -> None:
     """Fill the folder named first from the lists named after it."""
-    out, lists = Path(sys.argv[1]), [Path(name) for name in sys.argv[2:]]
-    names, without = wanted(lists)
+    out, want = Path(sys.argv[1]), wanted([Path(name) for name in sys.argv[2:]])
     _skeleton(out)
     with tempfile.TemporaryDirectory() as state:
-        for archive in _fetch(names, Path(state)):
-            if _package_of(archive) not in without:
+        for archive in _fetch(want.names, Path(state)):
+            if _package_of(archive) not in want.without:
                 _unpack(archive, out)
-    _finish(out)
+    _finish(out, want.needless)
     _complain_of_missing_libraries(out)
     compile_below(out)
 

@@ -1,6 +1,6 @@
 """Makes of what uv has put into a folder what an image holds: programs on PATH, nothing needless, compiled bytecode.
 
-    settle.py OUT [NEEDLESS]    NEEDLESS: a file of patterns below dist-packages, one a line, `#` begins a remark
+    settle.py OUT [NEEDLESS]    NEEDLESS: a file of patterns below dist-packages, one a line (`!` keeps)
 
 Bytecode is of the unchecked kind: Python never compares it with its source, so no file time, no user and no read-only
 root can make a pod compile ray or torch anew.
@@ -20,20 +20,32 @@ STANDARD_LIBRARY = "usr/lib/python3.11"
 
 
 def drop(packages: Path, patterns: list[str]) -> int:
-    """Remove what PATTERNS find below PACKAGES; how many bytes that was. One that finds nothing is refused."""
+    """Remove what PATTERNS find below PACKAGES, less what those with a `!` find; how many bytes that was."""
+    keep = {path for pattern in patterns if pattern.startswith("!") for path in _found(packages, pattern[1:])}
     freed = 0
     for pattern in patterns:
-        found = sorted(packages.glob(pattern))
-        if not found:
-            raise SystemExit(f"{pattern} finds nothing below {packages}: a package has changed, look what became of it")
-        for path in found:
-            if path.is_dir() and not path.is_symlink():
-                freed += sum(file.lstat().st_size for file in path.rglob("*"))
-                shutil.rmtree(path)
-            elif path.exists():  # unless an earlier match held it
-                freed += path.lstat().st_size
-                path.unlink()
+        for path in [] if pattern.startswith("!") else _found(packages, pattern):
+            if path not in keep:
+                freed += _remove(path)
     return freed
+
+
+def _found(packages: Path, pattern: str) -> list[Path]:
+    found = sorted(packages.glob(pattern))
+    if not found:
+        raise SystemExit(f"{pattern} finds nothing below {packages}: a package has changed, look what became of it")
+    return found
+
+
+def _remove(path: Path) -> int:
+    """Remove PATH, which an earlier pattern may have removed; its bytes."""
+    if path.is_dir() and not path.is_symlink():
+        size = sum(file.lstat().st_size for file in path.rglob("*"))
+        shutil.rmtree(path)
+        return size
+    size = path.lstat().st_size if path.exists() else 0
+    path.unlink(missing_ok=True)
+    return size
 
 
 def patterns_of(file: Path) -> list[str]:
@@ -53,7 +65,7 @@ def gather_programs(out: Path) -> None:
 
 def compile_below(out: Path) -> None:
     """Compile every module below OUT, under the name that it has in the image."""
-    for folder in (out / PACKAGES, out / STANDARD_LIBRARY):
+    for folder in filter(Path.is_dir, (out / PACKAGES, out / STANDARD_LIBRARY)):
         compileall.compile_dir(
             folder,
             quiet=2,
@@ -67,11 +79,11 @@ def compile_below(out: Path) -> None:
 def main() -> None:
     """Settle the folder named first."""
     out, needless = Path(sys.argv[1]), [Path(name) for name in sys.argv[2:]]
-    for file in needless:
-        print(f"left out {drop(out / PACKAGES, patterns_of(file)) / 1e6:.1f} MB that {file.name} names", flush=True)
     gather_programs(out)
     (out / PACKAGES / ".lock").unlink(missing_ok=True)
     compile_below(out)
+    for file in needless:  # after compiling, so that a pattern can name bytecode
+        print(f"left out {drop(out / PACKAGES, patterns_of(file)) / 1e6:.1f} MB that {file.name} names", flush=True)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def parse(file: Path, arguments: Mapping[str, str]) -> dict[str, Stage]:
         rest = re.sub(r"\$\{(\w+)\}", lambda found: known.get(found[1], found[0]), rest.strip())
         if word == "ARG":
             name, _, default = rest.partition("=")
-            known[name] = arguments.get(name, default)
+            known[name] = arguments.get(name, default or known.get(name, ""))
         elif word == "FROM":
             base, _, name = rest.partition(" AS ")
             stage = stages[name] = Stage(base)

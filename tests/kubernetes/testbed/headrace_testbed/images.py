@@ -6,15 +6,20 @@ python -m headrace_testbed.images [NAME ...] --into FOLDER
 from __future__ import annotations
 
 import argparse
+import shutil
 import time
 import tomllib
 from pathlib import Path
 
-from headrace_testbed.oci import Image, image, write_archive
+from headrace_testbed.builds import program
+from headrace_testbed.cache import cached, digest_of
+from headrace_testbed.containerfile import Stage
+from headrace_testbed.oci import Image, image, pack, packed, write_archive
 from headrace_testbed.rootfs import Build
 
 ROOT = Path(__file__).resolve().parents[4]
 OURS = ("operator", "runtime", "mlflow")
+_VERSIONS = {"ray": "2.60.0", "postgres": "15", "versitygw": "1.8.0"}  # of the images that only the test bed runs
 _TEST_BED = ROOT / "tests" / "kubernetes" / "testbed" / "images"
 
 
@@ -30,13 +35,31 @@ def containerfile(name: str) -> Path:
 
 def reference(name: str) -> str:
     """What the image NAME is called in a cluster."""
-    return f"docker.io/headrace/{name}:{version()}" if name in OURS else f"localhost/testbed/{name}:{version()}"
+    return f"docker.io/headrace/{name}:{version()}" if name in OURS else f"localhost/testbed/{name}:{_VERSIONS[name]}"
 
 
 def packed_image(name: str) -> Image:
     """The image NAME, packed first where its layers are missing. Needs root then."""
+    if name == "versitygw":
+        return one_program("versitygw")
     build = Build(containerfile(name), ROOT, {"VERSION": version()})
     return image(reference(name), build.image, build.layers())
+
+
+def one_program(name: str) -> Image:
+    """An image of one static program that the test bed builds."""
+    source = program(name)
+
+    def fill(folder: Path) -> None:
+        place = folder / "files" / "usr" / "local" / "bin"
+        place.mkdir(parents=True)
+        shutil.copy2(source, place)
+        pack(folder / "files", folder / "layer")
+        shutil.rmtree(folder / "files")
+
+    layer = packed(cached(f"image-{name}-{digest_of(source.read_bytes())}", fill) / "layer")
+    lines = [("ENV", "PATH=/usr/local/bin"), ("USER", "65532:65532"), ("ENTRYPOINT", f'["{name}"]')]
+    return image(reference(name), Stage("scratch", configuration=lines), [layer])
 
 
 def main() -> None:
