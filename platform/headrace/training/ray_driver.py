@@ -140,6 +140,7 @@ def _fit(make_trainer: Callable[[], Any], request: TrainingRequest) -> dict[str,
 def _trainer(request: TrainingRequest, workers: Workers, store: Store, scratch: Path) -> Any:
     from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 
+    from headrace.training.arrow_store import arrow_filesystem
     from headrace.training.backend import MeetingBackendConfig
     from headrace.training.callbacks import RunCallback
     from headrace.training.trainer import ElasticTrainer, FixedTrainer
@@ -162,7 +163,7 @@ def _trainer(request: TrainingRequest, workers: Workers, store: Store, scratch: 
         run_config=RunConfig(
             name=name,
             storage_path=store.path(parent),
-            storage_filesystem=_arrow_filesystem(store),
+            storage_filesystem=arrow_filesystem(store),
             checkpoint_config=CheckpointConfig(num_to_keep=CHECKPOINTS_KEPT),
             failure_config=FailureConfig(
                 max_failures=int(request.train["train"]["max_failures"]), controller_failure_limit=PLACEMENT_RETRIES
@@ -171,14 +172,6 @@ def _trainer(request: TrainingRequest, workers: Workers, store: Store, scratch: 
             callbacks=[RunCallback(str(scratch / REPORTS), request.events_path)],
         ),
     )
-
-
-def _arrow_filesystem(store: Store) -> Any:
-    if store.local:
-        return None
-    from pyarrow.fs import FSSpecHandler, PyFileSystem
-
-    return PyFileSystem(FSSpecHandler(store.filesystem))
 
 
 def _translated(failure: BaseException, request: TrainingRequest) -> Exception:
