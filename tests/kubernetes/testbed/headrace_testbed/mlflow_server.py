@@ -74,7 +74,20 @@ class MLflowServer:
         """Register a model with so many versions, each with a package."""
         self.post("/registered-models/create", {"name": name})
         for number in range(1, versions + 1):
-            package = {"package_uri": f"s3://bucket/packages/{number}", "package_sha256": f"{number:064x}"}
-            tags = [{"key": f"headrace.{key}", "value": value} for key, value in package.items()]
-            source = f"s3://bucket/packages/{number}"
-            self.post("/model-versions/create", {"name": name, "source": source, "tags": tags})
+            self.register_version(name, str(number))
+
+    def register_version(self, name: str, package: str) -> None:
+        """Register one more version of a model, with the package numbered PACKAGE."""
+        source = f"s3://bucket/packages/{package}"
+        found = {"package_uri": source, "package_sha256": f"{int(package):064x}"}
+        tags = [{"key": f"headrace.{key}", "value": value} for key, value in found.items()]
+        self.post("/model-versions/create", {"name": name, "source": source, "tags": tags})
+
+    def alias(self, name: str, alias: str, version: str) -> None:
+        """Move an alias."""
+        self.post("/registered-models/alias", {"name": name, "alias": alias, "version": version})
+
+    def aliased(self, name: str, alias: str) -> str:
+        """The version that an alias names, "" for none."""
+        response = self._http.get("/registered-models/alias", params={"name": name, "alias": alias})
+        return "" if response.is_error else str(response.json()["model_version"]["version"])
