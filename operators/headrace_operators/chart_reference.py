@@ -127,7 +127,7 @@ def _type_of(value: Value) -> str:
 def schema_text(values: tuple[Value, ...]) -> str:
     """values.schema.json."""
     whole = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Values of the chart headrace; made by `make generate` from values.yaml",
         "type": "object",
         "additionalProperties": False,
