@@ -39,6 +39,8 @@ class Informer:
         self._log = log
         self._version: str | None = None
         self._failures = 0
+        for why in ("timeout", "gone", "error"):  # there from the start: of a counter that begins at 1, none is seen
+            metrics.WATCH_ENDS.labels(self._kind.kind, why)
 
     async def run(self) -> None:
         """Keep the store up to date until cancelled."""

@@ -81,7 +81,7 @@ class Watch(Prometheus):
         times = {"scrape_interval": INTERVAL, "evaluation_interval": INTERVAL}
         super().__init__({"global": times, "rule_files": files, "scrape_configs": jobs}, folder)
 
-    def firing(self, name: str, **labels: str) -> list[dict[str, Any]]:
+    def firing(self, name: str, /, **labels: str) -> list[dict[str, Any]]:
         """The alerts of this name and these labels that fire now."""
         return [
             alert
@@ -91,7 +91,7 @@ class Watch(Prometheus):
             and labels.items() <= alert["labels"].items()
         ]
 
-    def wait_until_it_fires(self, name: str, seconds: float = 60, **labels: str) -> dict[str, Any]:
+    def wait_until_it_fires(self, name: str, seconds: float = 60, /, **labels: str) -> dict[str, Any]:
         """That alert, once it fires; its texts must be whole."""
         alert = eventually(lambda: self.firing(name, **labels), seconds)[0]
         text = " ".join(alert["annotations"].values())
@@ -101,6 +101,6 @@ class Watch(Prometheus):
         print(f"{name}: {alert['annotations']['description']}")
         return alert
 
-    def wait_until_it_is_over(self, name: str, seconds: float = 60, **labels: str) -> None:
+    def wait_until_it_is_over(self, name: str, seconds: float = 60, /, **labels: str) -> None:
         """Wait until it fires no more."""
         eventually(lambda: not self.firing(name, **labels), seconds)
