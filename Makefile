@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install demo test test-unit test-models test-local test-kubernetes test-node test-scenarios cluster-up cluster-down chaos check format lock generate bench clean
+.PHONY: help install demo test test-unit test-models test-local test-kubernetes test-node test-scenarios cluster-up cluster-down chaos check format lock images generate bench clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -80,9 +80,10 @@ check: $(READY) ## Lint, format, types, layers, and everything generated
 	@$(BIN)/python -m headrace_operators.metrics_reference --check
 	@$(BIN)/python -m headrace.monitoring.generate --check
 	@$(BIN)/python -m headrace_pipelines.compiler --check
-	@cp requirements.lock .lock.tmp && $(MAKE) --no-print-directory lock LOCK=.lock.tmp && diff -q requirements.lock .lock.tmp >/dev/null \
-	  || { rm -f .lock.tmp; echo "requirements.lock does not match pyproject.toml: run 'make lock'"; exit 1; }
-	@rm -f .lock.tmp
+	@rm -rf .lock.tmp && mkdir .lock.tmp && cp --parents $(LOCKED) .lock.tmp && $(MAKE) --no-print-directory lock LOCKS=.lock.tmp
+	@for lock in $(LOCKED); do diff -q $$lock .lock.tmp/$$lock >/dev/null \
+	  || { rm -rf .lock.tmp; echo "$$lock does not match what it is made from: run 'make lock'"; exit 1; }; done
+	@rm -rf .lock.tmp
 
 format: $(READY) ## Format and fix what can be fixed
 	@$(BIN)/ruff format .
@@ -99,10 +100,24 @@ generate: $(READY) ## Write everything that is generated (references, schema, go
 	@$(BIN)/python -m headrace.monitoring.generate
 	@$(BIN)/python -m headrace_pipelines.compiler
 
-LOCK ?= requirements.lock
-lock: ## Resolve requirements.lock anew, keeping pins that still fit (UPGRADE=--upgrade to move them)
-	@$(BIN)/uv pip compile -q pyproject.toml --all-extras --group dev --generate-hashes --no-emit-index-url \
-	  --no-annotate --no-header --python-version 3.11 --universal $(UPGRADE) -o $(LOCK)
+LOCKS ?= .
+RAY_IMAGE := tests/kubernetes/testbed/images/ray
+LOCKED := requirements.lock images/tools.lock $(patsubst %,images/%/requirements.lock,operator runtime mlflow) \
+  $(RAY_IMAGE)/requirements.lock
+RESOLVE := $(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --universal
+# An image's lock is a part of requirements.lock.
+PART := -c $(LOCKS)/requirements.lock
+lock: ## Resolve all locks anew, keeping pins that still fit (UPGRADE=--upgrade to move them)
+	@$(RESOLVE) pyproject.toml --all-extras --group dev $(UPGRADE) -o $(LOCKS)/requirements.lock
+	@$(RESOLVE) images/tools.in $(PART) $(UPGRADE) -o $(LOCKS)/images/tools.lock
+	@$(RESOLVE) pyproject.toml $(PART) --extra operator -o $(LOCKS)/images/operator/requirements.lock
+	@$(RESOLVE) pyproject.toml $(PART) --extra train --extra serve --extra pipelines --extra cluster \
+	  -o $(LOCKS)/images/runtime/requirements.lock
+	@$(RESOLVE) pyproject.toml $(PART) --extra mlflow-server -o $(LOCKS)/images/mlflow/requirements.lock
+	@$(RESOLVE) $(RAY_IMAGE)/requirements.in $(PART) -o $(LOCKS)/$(RAY_IMAGE)/requirements.lock
+
+images: $(READY) ## The images as OCI archives in build/images, by docker or podman, else packed here as root (docs/images.md)
+	@PYTHONPATH=tests/kubernetes/testbed $(BIN)/python -m headrace_testbed.images $(IMAGES)
 
 bench: $(READY) ## Benchmarks beside peers; prints tables (tests/benchmarks)
 	@for file in tests/benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file; done
