@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from os import PathLike
 from typing import TYPE_CHECKING
 
 from headrace.base.errors import InvalidInput, Unavailable
@@ -12,9 +13,43 @@ from headrace.local.runs import LocalRun
 from headrace.spec.targets import LOCAL, load_targets
 
 if TYPE_CHECKING:
+    from headrace.spec import RunSpec
     from headrace_pipelines.kubeflow.run import ClusterRun
 
     Run = LocalRun | ClusterRun
+
+
+def start(spec: RunSpec, on: str, *, no_cache: bool = False, spec_file: str | PathLike[str] | None = None) -> Run:
+    """Start a run of SPEC on this machine or on the target ON.
+
+    Raises:
+        SpecInvalid: the spec names data of this machine, and ON is elsewhere.
+        NotEnoughResources: it asks for more than this machine has.
+        Unavailable: the target cannot be reached.
+    """
+    return _start_here(spec, no_cache, spec_file) if on == LOCAL else _send(spec, on, no_cache, spec_file)
+
+
+def _start_here(spec: RunSpec, no_cache: bool, spec_file: str | PathLike[str] | None) -> LocalRun:
+    from headrace.local.ray_head import find_head
+    from headrace.local.resources import check_resources
+    from headrace.local.runs import create_run, start_runner
+
+    check_resources(spec.to_record(), find_head())  # at once, before a runner has imported anything
+    run_id = create_run(spec, no_cache=no_cache, spec_file=spec_file)
+    start_runner(run_id)
+    return LocalRun(run_id)
+
+
+def _send(spec: RunSpec, target: str, no_cache: bool, spec_file: str | PathLike[str] | None) -> ClusterRun:
+    from headrace.spec import load_spec
+    from headrace_pipelines.kubeflow.cluster import Cluster
+    from headrace_pipelines.kubeflow.run import ClusterRun
+    from headrace_pipelines.kubeflow.submission import submit
+
+    cluster = Cluster.named(target)
+    judged = load_spec(spec.to_record(), target=target)  # again: from Python it was read for no target
+    return ClusterRun(submit(cluster, judged, no_cache=no_cache, spec_file=spec_file), cluster)
 
 
 def find_run(run_id: str, on: str | None = None) -> Run:

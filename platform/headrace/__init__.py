@@ -46,27 +46,30 @@ def plan(spec: RunSpec) -> dict[str, Any]:
 
 
 def run(
-    spec: RunSpec, *, no_cache: bool = False, tell: Callable[[Mapping[str, Any]], None] | None = None
+    spec: RunSpec,
+    *,
+    on: str = "local",
+    no_cache: bool = False,
+    tell: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
-    """Run SPEC on this machine and wait for the end; returns the run's record (DESIGN §5).
+    """Run SPEC and wait for the end; returns the run's record (DESIGN §5).
 
     A run that fails, or that its gate refuses, is told by the record's `state` and `error`; it does not raise. Killing
     this process does not end the run.
 
     Args:
         spec: what `load_spec` gave.
+        on: where: this machine, or a cluster of targets.yaml.
         no_cache: do everything anew.
         tell: is given each event.
     """
-    from headrace.local.runs import LocalRun, create_run, start_runner
+    from headrace_pipelines.sites import start
 
-    run_id = create_run(spec, no_cache=no_cache)
-    start_runner(run_id)
-    here = LocalRun(run_id)
-    for event in here.follow():
+    started = start(spec, on, no_cache=no_cache)
+    for event in started.follow():
         if tell is not None:
             tell(event)
-    return here.status()
+    return started.status()
 
 
 def predict(

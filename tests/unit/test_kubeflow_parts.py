@@ -191,6 +191,13 @@ def test_quiet_is_counted_from_the_last_word_and_only_while_a_step_is_awaited() 
     assert watch.quiet_seconds(125.0) == 5.0
 
 
+def test_a_step_whose_events_were_lost_is_not_awaited_once_kubeflow_knows_it_over() -> None:
+    watch = Watch(STEPS, moment(at(0)) or 0.0)
+    watch.take_kubeflow(kubeflow("RUNNING", task("split", "SUCCEEDED", 5, 10), task("train", "RUNNING", 12)))
+    assert watch.next_step == "train"
+    assert watch.quiet_seconds((moment(at(0)) or 0.0) + 30.0) == 20.0
+
+
 def test_an_absence_is_told_once_forgiven_for_a_while_and_then_raised() -> None:
     now = [0.0]
     absence = Absence(lambda: now[0])

@@ -61,6 +61,7 @@ class Follower:
         """What Kubeflow is at, and what keeps the next step from starting."""
         if seen is None or over:
             return []
+        self._watch.take_kubeflow(seen)
         now = time.time()
         quiet, step = self._watch.quiet_seconds(now), self._watch.next_step
         if quiet > self._run.start_deadline_seconds:
@@ -87,6 +88,7 @@ def overdue(run: ClusterRun, seen: Seen | None) -> str | None:
     watch = Watch(run.steps, run.began())
     for event in run.events():
         watch.take(event)
+    watch.take_kubeflow(seen)
     quiet = watch.quiet_seconds(time.time())
     return None if quiet <= run.start_deadline_seconds else not_started(run, quiet, watch.next_step).message
 

@@ -21,6 +21,7 @@ NAMESPACE = "kubeflow"  # of a single-user Kubeflow's pods
 CONTAINER = "main"  # of a step's pod: ours; the others are Argo's and Kubeflow's
 LOG = "executor-logs"
 LOG_LINES = 5000
+PATIENCE_SECONDS = 5.0  # with an API server that is only asked for a better word
 
 
 def _kubernetes(cluster: Cluster) -> Kubernetes | None:
@@ -30,7 +31,8 @@ def _kubernetes(cluster: Cluster) -> Kubernetes | None:
         return None
     from headrace.cluster import connect
 
-    return connect(target.kubeconfig, target.context, target.kubeflow.namespace or NAMESPACE)
+    namespace = target.kubeflow.namespace or NAMESPACE
+    return connect(target.kubeconfig, target.context, namespace, patience_seconds=PATIENCE_SECONDS)
 
 
 def pods_of(cluster: Cluster, kubeflow_run: str) -> list[Pod]:

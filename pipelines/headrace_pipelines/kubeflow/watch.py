@@ -35,6 +35,13 @@ class Watch:
             self._states[str(event["step"])] = str(event.get("state"))
         self._quiet_since = max(self._quiet_since, float(event.get("time") or 0.0))
 
+    def take_kubeflow(self, seen: Seen) -> None:
+        """Take in which steps Kubeflow knows to be over: a step whose events were lost is not awaited."""
+        for step, span in seen.steps.items():
+            if span.state in {"SUCCEEDED", "SKIPPED"} and self._states.get(step, "succeeded") not in ENDED:
+                self._states[step] = "succeeded"
+                self._quiet_since = max(self._quiet_since, span.ended or 0.0)
+
     @property
     def next_step(self) -> str | None:
         """The step that should begin: none runs, and this is the first that has not told anything."""
@@ -48,6 +55,7 @@ class Watch:
 
     def kubeflow(self, seen: Seen) -> list[Event]:
         """What changed in what Kubeflow is at: one message, or none."""
+        self.take_kubeflow(seen)
         text = self._doing(seen)
         if text is None or text == self._told:
             return []

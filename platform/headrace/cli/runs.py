@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,7 +12,6 @@ from headrace.cli.output import Output, begin, run_record
 
 if TYPE_CHECKING:
     from headrace.cli.follow import Followed
-    from headrace.spec import RunSpec
     from headrace_pipelines.sites import Run as AnyRun
 
 FOLLOW_SECONDS = 0.2  # between looks at a log that is being written
@@ -39,32 +37,12 @@ def run(
     Shows how it goes. Ctrl-C cancels the run, which can be resumed; a killed `headrace run` leaves the run going.
     """
     from headrace.spec import load_spec
-    from headrace.spec.targets import LOCAL, require_target
+    from headrace.spec.targets import require_target
+    from headrace_pipelines.sites import start
 
     output = begin(context, as_json)
     loaded = load_spec(spec, set_ or (), target=require_target(on))
-    started = _start_here if on == LOCAL else _send
-    _go_on(output, started(loaded, on, spec, no_cache), detach=detach)
-
-
-def _start_here(spec: RunSpec, _: str, file: Path, no_cache: bool) -> Followed:
-    from headrace.local.ray_head import find_head
-    from headrace.local.resources import check_resources
-    from headrace.local.runs import LocalRun, create_run, start_runner
-
-    check_resources(spec.to_record(), find_head())  # at once, before a runner has imported anything
-    run_id = create_run(spec, no_cache=no_cache, spec_file=file)
-    start_runner(run_id)
-    return LocalRun(run_id)
-
-
-def _send(spec: RunSpec, target: str, file: Path, no_cache: bool) -> Followed:
-    from headrace_pipelines.kubeflow.cluster import Cluster
-    from headrace_pipelines.kubeflow.run import ClusterRun
-    from headrace_pipelines.kubeflow.submission import submit
-
-    cluster = Cluster.named(target)
-    return ClusterRun(submit(cluster, spec, no_cache=no_cache, spec_file=file), cluster)
+    _go_on(output, start(loaded, on, no_cache=no_cache, spec_file=spec), detach=detach)
 
 
 def status(context: typer.Context, run: Run, on: Where = None, as_json: Json = False) -> None:

@@ -42,7 +42,8 @@ def schedule(
 ) -> None:
     """Run SPEC on a cluster by the clock.
 
-    Each time on the data as it then is. One run at a time; what was missed is not made up for. Each has a run id of its own, as any other run.
+    Each time on the data as it then is, one run at a time; what was missed is not made up for. Each run has an id of
+    its own, as any other.
     """
     from headrace.spec import load_spec
     from headrace.spec.targets import require_target

@@ -11,6 +11,7 @@ from typing import Any
 
 from headrace.base import ids
 from headrace.base.errors import RunFailed
+from headrace.steps.patience import patiently
 from headrace.steps.prepare import write_run_notes
 from headrace.store import Store
 
@@ -28,7 +29,10 @@ def run_of(run_id: str, request: str, job_id: str) -> str:
     """
     if run_id:
         return run_id
-    store = Store()
+    return patiently(lambda: _found_out(request, job_id, Store()), lambda text: print(text, flush=True))
+
+
+def _found_out(request: str, job_id: str, store: Store) -> str:
     asked = store.read_json(request)
     if not isinstance(asked, dict):
         raise RunFailed(
