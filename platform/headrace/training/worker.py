@@ -10,6 +10,7 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +30,27 @@ def train_worker(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     entered = time.time()
     request = TrainingRequest.from_record(config["request"])
-    if request.events_path:
-        os.environ[events.VARIABLE] = request.events_path
+    with _telling(request):
+        outcome = _work(request, entered)
+    outcome["entered"], outcome["left"] = entered, time.time()
+    return outcome
+
+
+def _telling(request: TrainingRequest) -> AbstractContextManager[None]:
+    """Tells what the worker does in the run's file, which is on the driver's machine, else in an object of its own."""
+    if not request.events_path:
+        return nullcontext()
+    os.environ[events.VARIABLE] = request.events_path
+    if Path(request.events_path).parent.is_dir():
+        return nullcontext()
+    del os.environ[events.VARIABLE]
+    from headrace.store import Store
+    from headrace.store.run_events import told_in_store
+
+    return told_in_store(Store(request.store_url), request.run_id, "train", f"{request.attempt}-worker")
+
+
+def _work(request: TrainingRequest, entered: float) -> dict[str, Any]:
     try:
         group = _open_group(request.cpus_per_worker)
         from headrace.training.group import close_group
@@ -42,7 +62,6 @@ def train_worker(config: Mapping[str, Any]) -> dict[str, Any]:
         close_group()
     except BaseException as error:
         raise failure_of(error) from None
-    outcome["entered"], outcome["left"] = entered, time.time()
     outcome["seconds"]["import_and_meet"] = ready - entered
     return outcome
 
