@@ -59,6 +59,7 @@ def _in_cluster() -> tuple[Any, str]:
 def _by_kubeconfig(path: str | None, context: str | None) -> tuple[Any, str]:
     client, config = _library()
     settings = client.Configuration()
+    path = path or os.environ.get("KUBECONFIG")  # the library looks only when it is imported
     try:
         config.load_kube_config(config_file=path, context=context, client_configuration=settings)
         contexts, current = config.list_kube_config_contexts(path)
