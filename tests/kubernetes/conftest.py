@@ -13,6 +13,7 @@ import pytest
 
 from headrace_testbed import builds
 from headrace_testbed.control_plane import EVERYTHING, ControlPlane
+from headrace_testbed.helm import Helm, Render, rendering
 from headrace_testbed.operators import KubeRayOperator, Kueue, install_kuberay_1_7
 from headrace_testbed.ours import install_crds
 from kuberay_double.install import collect_new_kinds, install_kuberay_kinds
@@ -96,3 +97,15 @@ def played_plane(request: pytest.FixtureRequest) -> Iterator[ControlPlane]:
         print(f"the logs of the control plane of KubeRay's double are in {folder}")
     else:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    """helm without a cluster."""
+    return Helm(tmp_path_factory.mktemp("helm"))
+
+
+@pytest.fixture(scope="session")
+def render(helm: Helm) -> Render:
+    """What the chart comes to with values, given as keywords."""
+    return rendering(helm)

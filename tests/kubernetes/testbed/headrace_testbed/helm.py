@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,9 @@ from headrace_testbed.builds import program
 
 CHART = Path(__file__).resolve().parents[4] / "charts" / "headrace"
 NAMESPACE = "headrace-system"
+
+
+Render = Callable[..., "Objects"]
 
 
 class HelmError(Exception):
@@ -120,7 +122,31 @@ class Helm:
         return history
 
 
-def previous_chart(folder: Path, source: Path) -> Path:
-    """The chart of an earlier version, unpacked in FOLDER from SOURCE, a chart archive."""
-    shutil.unpack_archive(source, folder, "gztar")
-    return folder / "headrace"
+def rendering(helm: Helm) -> Render:
+    """The chart with values, given as keywords; each set of them is rendered once."""
+    known: dict[str, Objects] = {}
+
+    def render(**values: Any) -> Objects:
+        key = json.dumps(values, sort_keys=True)
+        if key not in known:
+            known[key] = helm.template(values)
+        return known[key]
+
+    return render
+
+
+def template_of(objects: Objects, kind: str, name: str) -> Object:
+    """The pod template of a workload."""
+    template: Object = objects.one(kind, name)["spec"]["template"]
+    return template
+
+
+def container(template: Object, name: str) -> Object:
+    """The container NAME of a pod template, one that starts it included."""
+    spec = template["spec"]
+    return next(each for each in [*spec.get("initContainers", []), *spec["containers"]] if each["name"] == name)
+
+
+def variables(of: Object) -> dict[str, Any]:
+    """Environment variables of a container: their values, or where they come from."""
+    return {each["name"]: each.get("value", each.get("valueFrom")) for each in of["env"]}
