@@ -13,8 +13,8 @@ from pyarrow.fs import FSSpecHandler, PyFileSystem
 from headrace.store import Store
 
 
-class ObjectStoreHandler(FSSpecHandler):  # type: ignore[misc]
-    """An object store has no folders to make; s3fs would look for the bucket each time, and make one that is missing."""
+class ObjectStoreHandler(FSSpecHandler):
+    """An object store has no folders to make; s3fs would look for the bucket each time, and make a missing one."""
 
     def create_dir(self, path: str, recursive: bool) -> None:
         """Do nothing."""
