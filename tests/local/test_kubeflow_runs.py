@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from headrace.base.errors import InvalidInput, Unavailable
+import headrace
+from headrace.base.errors import InvalidInput, SpecInvalid, Unavailable
 from headrace.cli.main import execute
 from headrace.cli.output import RUN_RECORD
 from headrace.spec import load_spec
@@ -28,6 +30,7 @@ from headrace_pipelines.kubeflow import absence, api, connection, following
 from headrace_pipelines.kubeflow.cluster import Cluster
 from headrace_pipelines.kubeflow.run import ClusterRun, list_runs
 from headrace_pipelines.kubeflow.submission import claim, submit
+from headrace_testbed.pki import Pki
 from kfp_stand_in import Beats, KubeflowStandIn, Script, World
 from kfp_stand_in.bed import IMAGE, METRICS, Steps, write_spec, write_targets
 
@@ -460,6 +463,24 @@ def test_a_multi_user_kubeflow_needs_a_namespace(bed: Bed) -> None:
     assert "names no namespace" in bed.err
 
 
+def test_the_targets_ca_is_what_its_certificate_is_held_to(
+    bed: Bed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection.Connection.__init__, "__kwdefaults__", {"patience_seconds": 0.2})
+    pki, other = Pki(tmp_path / "pki"), Pki(tmp_path / "other")
+    certificate, key = pki.server("kubeflow")
+    with KubeflowStandIn(World(beats=QUICK), certificate=(str(certificate), str(key))) as secure:
+        bed.stand_in = secure
+        bed.play()
+        bed.target(ca=str(pki.ca_file))
+        assert bed("run", bed.spec, "--on", "kubeflow") == 0
+        bed.target(ca=str(other.ca_file))
+        assert bed("run", bed.spec, "--on", "kubeflow") == 4
+        assert "CERTIFICATE_VERIFY_FAILED" in bed.err
+        bed.target(verify=False)
+        assert bed("run", bed.spec, "--on", "kubeflow") == 0
+
+
 # cancelled and resumed
 
 
@@ -559,6 +580,27 @@ def test_a_run_whose_target_is_no_longer_known_says_what_to_do(bed: Bed) -> None
     with pytest.raises(InvalidInput) as raised:
         sites.find_run(run.run_id)
     assert "there is no target 'kubeflow'" in raised.value.message
+
+
+def test_logs_that_cannot_be_had_from_here_are_what_the_steps_told(bed: Bed) -> None:
+    assert bed("run", bed.spec, "--on", "kubeflow", "--json") == 0
+    run_id = bed.json()["run_id"]
+    assert bed("logs", run_id) == 0
+    assert "no pod and no log artifact can be read from here" in bed.err
+    assert [line[10:] for line in bed.out.splitlines()][:2] == ["split: running", "split: succeeded  0.0 s"]
+
+
+def test_python_runs_on_a_target_as_the_command_does(bed: Bed) -> None:
+    told: list[Any] = []
+    record = headrace.run(headrace.load_spec(bed.spec), on="kubeflow", tell=told.append)
+    assert (record["state"], record["kubeflow"]["target"]) == ("succeeded", "kubeflow")
+    assert told[0]["type"] == "attempt"
+    data = bed.folder / "data"
+    data.mkdir()
+    here = {**yaml.safe_load(bed.spec.read_text()), "data": {"source": str(data)}}
+    with pytest.raises(SpecInvalid) as raised:
+        headrace.run(headrace.load_spec(here), on="kubeflow")
+    assert "where kubeflow cannot read it" in raised.value.findings[0].given
 
 
 # by the clock

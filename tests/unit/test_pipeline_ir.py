@@ -6,9 +6,13 @@ import os
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from google.protobuf import json_format
+from kfp.kubernetes import kubernetes_executor_config_pb2
+from kfp.pipeline_spec import pipeline_spec_pb2
 
 from headrace_pipelines import compiler
 from headrace_pipelines.components import IMAGE
@@ -82,3 +86,53 @@ def test_steps_write_typed_artifacts(text: str) -> None:
     assert written["split"] == {"system.Dataset"}
     assert written["train"] == {"system.Model", "system.Metrics"}
     assert written["register"] == {"system.Model"}
+
+
+def documents(text: str) -> list[Any]:
+    return list(yaml.safe_load_all(text))
+
+
+def tasks(ir: Any) -> dict[str, Any]:
+    """Every task of a step, whatever condition it is below."""
+    components = [ir["root"], *ir["components"].values()]
+    found = {name: task for one in components for name, task in one.get("dag", {}).get("tasks", {}).items()}
+    return {name: task for name, task in found.items() if not name.startswith("condition")}
+
+
+def test_it_is_valid_for_kfp_2_17(text: str) -> None:
+    ir, platform = documents(text)
+    json_format.ParseDict(ir, pipeline_spec_pb2.PipelineSpec())
+    json_format.ParseDict(platform, pipeline_spec_pb2.PlatformSpec())
+    for config in executors(platform).values():
+        json_format.ParseDict(config, kubernetes_executor_config_pb2.KubernetesExecutorConfig())
+    assert (ir["sdkVersion"].rsplit(".", 1)[0], ir["schemaVersion"]) == ("kfp-2.17", "2.1.0")
+
+
+def executors(platform: Any) -> dict[str, Any]:
+    found: dict[str, Any] = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    return found
+
+
+def test_every_step_has_the_environment_of_its_workspace(text: str) -> None:
+    found = executors(documents(text)[1])
+    assert set(found) == {"exec-split", "exec-train", "exec-register", "exec-deploy"}
+    for config in found.values():
+        assert [one["configMapName"] for one in config["configMapAsEnv"]] == ["headrace-site"]
+        assert [one["secretName"] for one in config["secretAsEnv"]] == ["headrace-store", "headrace-mlflow"]
+        variables = {pair["envVar"] for one in config["configMapAsEnv"] for pair in one["keyToEnv"]}
+        assert {"HEADRACE_SITE", "HEADRACE_STORE", "MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL"} <= variables
+        assert all(one["optional"] for one in (*config["configMapAsEnv"], *config["secretAsEnv"]))
+
+
+def test_a_lost_pod_is_tried_again_for_longer_than_a_training_takes(text: str) -> None:
+    for name, task in tasks(documents(text)[0]).items():
+        policy = task["retryPolicy"]
+        assert policy["maxRetryCount"] == 3, name
+        assert float(policy["backoffMaxDuration"].rstrip("s")) >= 14 * 86_400, "it is the whole budget, not one wait"
+
+
+def test_every_step_can_find_out_which_run_of_a_schedule_it_is_in(text: str) -> None:
+    for task in tasks(documents(text)[0]).values():
+        parameters = task["inputs"]["parameters"]
+        assert parameters["job_id"]["runtimeValue"]["constant"] == "{{$.pipeline_job_uuid}}"
+        assert "componentInputParameter" in parameters["request"]

@@ -109,6 +109,8 @@ class Connection:
         rest = _service(client).rest_client
         rest.request = _with_timeout(rest.request)
         logging.getLogger("urllib3").setLevel(logging.ERROR)  # it tells of each connection that it tries again
+        if not self.kubeflow.verify:  # as the target says, for each request
+            warnings.filterwarnings("ignore", message="Unverified HTTPS request")
         return client
 
     def _probe(self) -> None:
