@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -37,6 +38,7 @@ import http.server
 class Hello(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200); self.end_headers(); self.wfile.write(b"hello")
+    def log_message(self, *words): pass
 print("listening", flush=True)
 http.server.HTTPServer(("", 8080), Hello).serve_forever()
 """
@@ -56,7 +58,9 @@ def _state(node: Node, namespace: str, name: str) -> Object:
 def _until_ready(node: Node, namespace: str, name: str) -> None:
     def ready() -> bool:
         status = _state(node, namespace, name)
-        assert any(each["type"] == "Ready" and each["status"] == "True" for each in status["conditions"]), status
+        assert any(each["type"] == "Ready" and each["status"] == "True" for each in status.get("conditions", ())), (
+            status
+        )
         return True
 
     eventually(ready, _SECONDS)
@@ -64,12 +68,12 @@ def _until_ready(node: Node, namespace: str, name: str) -> None:
 
 @pytest.fixture
 def web(node: Node, namespace: str) -> str:
-    """A pod and a Service that answer "hello"; their name."""
+    """A pod "web" behind a Service "hello", which says so; the pod's name."""
     probe = {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1}
     node.api.apply(_pod("web", _SERVE, readinessProbe=probe), namespace=namespace)
     spec = {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]}
     node.api.apply(
-        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": spec}, namespace=namespace
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "hello"}, "spec": spec}, namespace=namespace
     )
     _until_ready(node, namespace, "web")
     return "web"
@@ -85,11 +89,11 @@ def test_a_service_answers_other_pods_itself_the_node_and_tests(node: Node, name
     node.api.apply(_pod("client", "import time; time.sleep(600)"), namespace=namespace)
     _until_ready(node, namespace, "client")
     for pod in ("client", web):
-        for url in (f"http://{web}", f"http://{web}.{namespace}.svc.cluster.local"):
+        for url in ("http://hello", f"http://hello.{namespace}.svc.cluster.local"):
             assert node.kubectl("exec", "-n", namespace, pod, "--", "python3", "-c", _ASK, url) == "hello\n"
-    inside = node.run(sys.executable, "-c", _ASK, f"http://{web}.{namespace}")
+    inside = node.run(sys.executable, "-c", _ASK, f"http://hello.{namespace}")
     assert inside.stdout == "hello\n", inside.stderr
-    address = node.forward_service(namespace, web, 80)
+    address = node.forward_service(namespace, "hello", 80)
     assert httpx.get(f"http://{address}", trust_env=False).text == "hello"
 
 
@@ -128,10 +132,12 @@ def test_a_container_beyond_its_memory_is_killed_and_a_job_completes(node: Node,
     node.api.apply(job, namespace=namespace)
 
     def killed() -> bool:
-        (container,) = _state(node, namespace, "greedy")["containerStatuses"]
-        return container["state"]["terminated"]["reason"] == "OOMKilled"
+        status = _state(node, namespace, "greedy")
+        states = [each["state"] for each in status.get("containerStatuses", ())]
+        assert [each.get("terminated", {}).get("reason") for each in states] == ["OOMKilled"], status
+        return True
 
-    eventually(lambda: _state(node, namespace, "greedy")["phase"] == "Failed" and killed(), _SECONDS)
+    eventually(killed, _SECONDS)
     path = f"/apis/batch/v1/namespaces/{namespace}/jobs/job"
     eventually(lambda: node.api.get(path).get("status", {}).get("succeeded") == 1, _SECONDS)
     assert node.kubectl("logs", "-n", namespace, "job/job") == "42\n"
@@ -154,22 +160,24 @@ with Node(Path(sys.argv[1])) as node:
 """
 
 
-def _processes(folder: Path) -> list[str]:
-    """What runs with FOLDER in its command line or as its working folder, or in a cgroup named after it."""
+def _inside(folder: Path) -> str:
+    """The process namespace of the node in FOLDER."""
+    (pid,) = re.findall(r"--target (\d+)", (folder / "nn").read_text())
+    return os.readlink(f"/proc/{pid}/ns/pid")
 
-    def told(process: Path) -> Iterator[str]:
-        yield (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        yield (process / "cgroup").read_text()
-        yield os.readlink(process / "cwd")
 
+def _processes(folder: Path, inside: str) -> list[str]:
+    """What runs of the node in FOLDER: what names it, is in its cgroups, or is in its process namespace."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            words = list(told(process))
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            told = [command, (process / "cgroup").read_text(), os.readlink(process / "cwd")]
+            ours = os.readlink(process / "ns" / "pid") == inside
         except OSError:
             continue
-        if int(process.name) != os.getpid() and any(folder.name in each for each in words):
-            found.append(words[0])
+        if int(process.name) != os.getpid() and (ours or any(folder.name in each for each in told)):
+            found.append(command)
     return found
 
 
@@ -188,31 +196,38 @@ def _cgroups(folder: Path) -> list[Path]:
     return [each for root in hierarchies() for each in root.glob(f"*{folder.name}*")]
 
 
-def test_a_node_that_ends_leaves_nothing_but_its_logs(node: Node):
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder whose name no other process says."""
+    with tempfile.TemporaryDirectory(prefix="headrace-second-node-") as name:
+        yield Path(name)
+
+
+def test_a_node_that_ends_leaves_nothing_but_its_logs(folder: Path):
     before = _machine()
-    folder = Path(tempfile.mkdtemp(prefix="headrace-second-node-"))
     with Node(folder) as second:
         second.kubectl(*f"run held --image {PAUSE} --image-pull-policy=Never".split())
         second.kubectl(*f"wait --for=condition=Ready --timeout={_SECONDS}s pod/held".split())
+        inside = _inside(folder)
         assert _cgroups(folder)
-        assert any("containerd-shim" in each for each in _processes(folder))
+        running = " ".join(_processes(folder, inside))
+        assert all(each in running for each in ("kubelet", "containerd-shim", "/pause"))
         assert _machine()["interfaces"] == before["interfaces"]
-    assert _processes(folder) == []
+    assert _processes(folder, inside) == []
     assert _cgroups(folder) == []
     assert _machine() == before
     assert not any((folder / each).exists() for each in ("etcd", "kubelet"))
 
 
-def test_a_node_whose_starter_is_killed_leaves_nothing_that_runs(node: Node):
+def test_a_node_whose_starter_is_killed_leaves_nothing_that_runs(folder: Path):
     before = _machine()
-    folder = Path(tempfile.mkdtemp(prefix="headrace-second-node-"))
     command = [sys.executable, "-c", _HOLDER, str(folder), PAUSE]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as holder:
         assert holder.stdout is not None
-        while (line := holder.stdout.readline().strip()) != "running":
-            assert line, "the node of the test did not start"
+        assert "running\n" in iter(holder.stdout.readline, ""), "the node of the test did not start"
+        inside = _inside(folder)
         assert _cgroups(folder)
         holder.send_signal(signal.SIGKILL)
-    eventually(lambda: (_processes(folder), _cgroups(folder)) == ([], []), 60)
+    eventually(lambda: (_processes(folder, inside), _cgroups(folder)) == ([], []), 60)
     assert _machine() == before

@@ -89,6 +89,7 @@ class Components:
             return ["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none"]
         certificate, key = self._pki.client("kubelet-client", "kube-apiserver", "system:masters")
         kubelet = [f"--kubelet-client-certificate={certificate}", f"--kubelet-client-key={key}"]
+        kubelet.append("--kubelet-preferred-address-types=InternalIP")  # its name is nobody's
         return ["--bind-address=0.0.0.0", f"--advertise-address={address}", *kubelet]
 
     def _controller_manager(self) -> Daemon:

@@ -57,12 +57,14 @@ class ImageStore:
             blob.unlink()
 
     def put_aside(self, images: dict[str, str]) -> None:
-        """Remember the state of now, in which containerd does not run and holds IMAGES: name and fingerprint."""
+        """Remember the state of now, in which containerd has ended and holds IMAGES: name and fingerprint."""
         unfinished = self.folder / "aside.new"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
         for database in _DATABASES:
-            shutil.copy(self.root / database, unfinished)
+            with open(self.root / database, "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)  # containerd's own lock of it
+                shutil.copy(self.root / database, unfinished)
         kept = sorted(str(each.relative_to(self.root)) for each in self._layers() | self._blobs())
         (unfinished / "kept.json").write_text(json.dumps(kept))
         (unfinished / "images.json").write_text(json.dumps(images))

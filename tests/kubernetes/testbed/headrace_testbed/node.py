@@ -100,6 +100,8 @@ class Node(ControlPlane):
     def stop(self) -> None:
         """End all of it; nothing is left but logs."""
         super().stop()
+        for daemon in (self.kube_proxy, self.kubelet, self.coredns, self.containerd):
+            daemon.kill()
         self.sandbox.stop()
         for door in self._doors:
             with contextlib.suppress(OSError):

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from headrace_testbed import builds, toolchain
 from headrace_testbed.cache import cache_root
-from headrace_testbed.sandbox import hierarchies
+from headrace_testbed.sandbox import hierarchies, make_cgroups, remove_cgroups
 
 _TOOLS = {"unshare": "util-linux", "nsenter": "util-linux", "ip": "iproute2", "apt-get": "apt"}
 IMAGES = ("operator", "runtime", "mlflow", "postgres", "versitygw", "ray")
@@ -34,13 +34,13 @@ def why_not() -> str:
 
 
 def _no_cgroup() -> str:
+    trial = f"headrace-trial-{os.getpid()}"
     try:
-        for root in hierarchies():
-            trial = root / f"headrace-trial-{os.getpid()}"
-            trial.mkdir()
-            trial.rmdir()
+        make_cgroups(trial)
     except OSError as error:
         return f"a node needs writable cgroups: {error}"
+    finally:
+        remove_cgroups(trial)
     return "" if hierarchies() else "a node needs cgroups below /sys/fs/cgroup"
 
 

@@ -89,9 +89,14 @@ class Daemon:
 
     def _end(self, number: int, seconds: float) -> None:
         if self._process is not None and self._process.poll() is None:
+            deadline = time.monotonic() + seconds
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
-            self._process.wait(seconds)
+                self._process.wait(seconds)
+                while time.monotonic() < deadline:  # it may have been the messenger of one in a node, which lives on
+                    os.killpg(self._process.pid, 0)
+                    time.sleep(0.01)
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def log_end(self) -> str:
         """The last lines of its log."""
