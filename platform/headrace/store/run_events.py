@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.base import events
+from headrace.store.filesystems import reached
 from headrace.store.store import Store
 
 WRITE_SECONDS = 1.0  # between two writes of one object
@@ -161,9 +162,9 @@ class EventReader:
 
     def _objects(self) -> list[tuple[str, object]]:
         folder, filesystem = self._store.path(self._folder), self._store.filesystem
-        filesystem.invalidate_cache(folder)
         try:
-            listed = filesystem.ls(folder, detail=True)
+            with reached(self._folder, filesystem):
+                listed = filesystem.ls(folder, detail=True)
         except FileNotFoundError:
             return []
         return [(str(entry["name"]), _stamp(entry)) for entry in listed if self._wanted(str(entry["name"]))]
@@ -176,10 +177,7 @@ class EventReader:
 
     def _unseen(self, path: str) -> list[Event]:
         seen = self._seen.setdefault(path, set())
-        try:
-            lines = self._store.filesystem.cat_file(path).decode("utf-8", "replace").splitlines()
-        except FileNotFoundError:
-            return []
+        lines = (self._store.read_bytes(path) or b"").decode("utf-8", "replace").splitlines()
         new = [line for line in lines if line not in seen]
         seen.update(new)
         return [event for event in map(events.parse, new) if event is not None]
