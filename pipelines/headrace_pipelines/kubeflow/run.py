@@ -12,7 +12,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from headrace.base.errors import HeadraceError, InvalidInput, Unavailable
+from headrace.base.errors import HeadraceError, InvalidInput
 from headrace.local.records import absent_steps, assemble, error_entry, result_of, steps_told
 from headrace.store.run_events import EventReader
 from headrace.store.step_files import STEPS, ask_to_cancel, read_error
@@ -100,7 +100,7 @@ class ClusterRun:
         assert verdict.step is not None
         assert self._identity is not None
         error: HeadraceError = verdict.error
-        with suppress(Unavailable):  # pods that cannot be asked: what is known is told
+        with suppress(HeadraceError):  # pods that cannot be looked at: what is known is told
             error = reasons.explained(self.cluster, self._identity, verdict.step, error)
         return Verdict(verdict.state, error, verdict.step)
 
@@ -184,7 +184,7 @@ class ClusterRun:
         """What keeps its pods from starting, in words; None where nothing is known."""
         try:
             return None if self._identity is None else reasons.why_waiting(self.cluster, self._identity)
-        except Unavailable as error:
+        except HeadraceError as error:
             return error.message
 
     @property
