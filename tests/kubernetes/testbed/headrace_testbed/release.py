@@ -17,7 +17,7 @@ from headrace_testbed.waiting import eventually
 
 WORKSPACE = "team-a"
 # Packed for the node in place of what their makers publish: Debian's PostgreSQL, and Versity's gateway from its module.
-THEIRS = ("postgresql", "versitygw")
+THEIRS = ("postgres", "versitygw")
 IMAGES = (*OURS, *THEIRS)
 START_SECONDS = 300  # 40 on a quiet machine
 _RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -41,7 +41,7 @@ class Release:
     def values() -> Object:
         """What is said to the chart. There are no volumes on the node, so data dies with its pod."""
         images = {name: _image(name) for name in OURS}
-        images |= {"postgresql": _image("postgresql"), "s3": _image("versitygw")}
+        images |= {"postgresql": _image("postgres"), "s3": _image("versitygw")}
         gone = {"persistence": {"enabled": False}}
         return {
             "profile": "small",
