@@ -1,7 +1,7 @@
 """Steps as the pods of a workspace would run them: processes with the environment that the chart gives them.
 
-Each talks to the API server as the ServiceAccount `headrace-steps`, with the rights that the chart ships, and to a real
-MLflow. What the driver of a TrainingRun leaves in the store is left by `driven`, as no pod runs here.
+Each talks to the API server as the ServiceAccount `headrace-steps`, with the rights that the chart ships, to a real
+MLflow and a real S3 store. What the driver of a TrainingRun leaves in the store is left by `driven`, as no pod runs.
 """
 
 from __future__ import annotations
@@ -33,18 +33,21 @@ SECONDS = 120.0  # starting Python, MLflow's client and a watch on a busy machin
 
 
 class Workspace:
-    """A namespace with what the chart puts into it, a store in FOLDER, and MLFLOW.
+    """A namespace with what the chart puts into it, and the services that its steps need.
 
     Args:
         plane: with our kinds, and an operator at work.
+        folder: logs, and the pods' homes.
+        mlflow: the MLflow server.
+        store: URL of the store, which this process can reach by its own environment.
     """
 
-    def __init__(self, plane: ControlPlane, namespace: str, folder: Path, mlflow: MLflowServer) -> None:
+    def __init__(self, plane: ControlPlane, namespace: str, folder: Path, mlflow: MLflowServer, store: str) -> None:
         self.plane = plane
         self.namespace = namespace
         self.folder = folder
         self.mlflow = mlflow
-        self.store = Store(f"file://{folder / 'store'}")
+        self.store = Store(store)
         for manifest in rights.manifests():
             for subject in manifest.get("subjects", ()):
                 subject["namespace"] = namespace
@@ -59,7 +62,7 @@ class Workspace:
             pods["environment"] = [script.to_variable()]
         return Site.model_validate(
             {
-                "store": {"uri": f"file://{self.store.url}"},
+                "store": {"uri": self.store.url},
                 "mlflow": {"trackingURI": self.mlflow.url},
                 "pods": pods,
                 "namespace": self.namespace,
@@ -73,7 +76,7 @@ class Workspace:
             **{name: value for name, value in os.environ.items() if not name.startswith(("HEADRACE", "MLFLOW"))},
             "HEADRACE_HOME": str(self.folder / "home"),
             "HEADRACE_SITE": self.site(script).to_json(),
-            "HEADRACE_STORE": f"file://{self.store.url}",
+            "HEADRACE_STORE": self.store.url,
             "MLFLOW_TRACKING_URI": self.mlflow.url,
             "KUBECONFIG": str(self.kubeconfig),
         }
