@@ -10,10 +10,13 @@ from __future__ import annotations
 import fcntl
 import itertools
 import json
+import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from headrace_testbed.cache import cache_root
+from headrace_testbed.oci import Layer
 
 _CONTENT = "io.containerd.content.v1.content"
 _SNAPSHOTS = "io.containerd.snapshotter.v1.overlayfs"
@@ -70,6 +73,16 @@ class ImageStore:
         (unfinished / "images.json").write_text(json.dumps(images))
         shutil.rmtree(self._aside, ignore_errors=True)
         unfinished.rename(self._aside)
+
+    def share(self, layers: Iterable[Layer]) -> None:
+        """Hold LAYERS once, while containerd does not run: what it copied becomes the cache's own file again."""
+        for layer in layers:
+            blob = self.root / _CONTENT / "blobs" / layer.digest.replace(":", "/")
+            if blob.exists() and not blob.samefile(layer.file):
+                twin = blob.with_name(f".{blob.name}")
+                twin.unlink(missing_ok=True)
+                os.link(layer.file, twin)
+                twin.replace(blob)
 
     @property
     def images(self) -> dict[str, str]:

@@ -12,7 +12,7 @@ import json
 import os
 import tarfile
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -74,14 +74,20 @@ class _Hashing(io.RawIOBase):
         return self._file.write(data)
 
 
-def pack(folder: Path, target: Path) -> Layer:
-    """Pack FOLDER's contents as a layer into the folder TARGET."""
+def _keep(path: Path) -> None:
+    """What `pack` does with a file that it has packed, unless it is told otherwise."""
+
+
+def pack(folder: Path, target: Path, done: Callable[[Path], None] = _keep) -> Layer:
+    """Pack FOLDER's contents as a layer into the folder TARGET; each file that is packed is given to DONE."""
     target.mkdir(parents=True)
     with open(target / "layer.tar", "wb") as file:
         sink = _Hashing(file)
         with tarfile.open(fileobj=sink, mode="w|", bufsize=_BLOCK, format=tarfile.GNU_FORMAT) as tar:  # type: ignore[call-overload]
             for path in _sorted_below(folder):
                 _add(tar, path, str(path.relative_to(folder)))
+                if path.is_file():
+                    done(path)
     layer = {"digest": f"sha256:{sink.hash.hexdigest()}", "size": sink.size}
     (target / "layer.json").write_text(json.dumps(layer))
     return packed(target)

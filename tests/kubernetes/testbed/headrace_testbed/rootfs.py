@@ -135,7 +135,7 @@ class Build:
         for step in self.image.steps:
             if isinstance(step, Copy) and step.stage == name:
                 files = folder / "upper" / step.sources[0].strip("/")
-                pack(files, folder / "layers" / _key_of(step.sources[0]))
+                pack(files, folder / "layers" / _key_of(step.sources[0]), done=Path.unlink)  # torch has no room twice
                 shutil.rmtree(files)
 
 
