@@ -1,0 +1,440 @@
+"""A cluster is backed up and comes back in another, empty one: database, bucket, API server, all of them real.
+
+Everything is done with the rights that the chart gives, by the command line that its CronJob runs. No kubelet runs:
+that a deployment is back shows in the RayService that the operator makes of it, and that it would answer as before in
+what its package says.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from headrace.cli.main import execute
+from headrace.store import Store
+from headrace.tracking import TrackedRun, registry
+from headrace.tracking.connection import client
+from headrace_testbed.api import Api, Object
+from headrace_testbed.control_plane import ControlPlane
+from headrace_testbed.helm import NAMESPACE, Helm, Objects
+from headrace_testbed.objects import model_deployment, model_monitor, training_run
+from headrace_testbed.ours import install_crds
+from headrace_testbed.postgres import Postgres
+from headrace_testbed.processes import Daemon, free_port
+from headrace_testbed.replica import Replica
+from headrace_testbed.s3 import S3Store
+from headrace_testbed.waiting import eventually
+from kuberay_double.install import install_kuberay_kinds
+
+pytestmark = pytest.mark.timeout(900)
+TEAM = "team-a"
+OURS = f"/apis/headrace.dev/v1alpha1/namespaces/{TEAM}"
+RAY = f"/apis/ray.io/v1/namespaces/{TEAM}"
+RUN_ID = "houses-abcdefgh"
+BACKUPS = "s3://backups/nightly"
+VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_BACKEND_STORE_URI", "HEADRACE_STORE", "KUBECONFIG", "HEADRACE_HOME")
+
+
+@dataclass(frozen=True)
+class Site:
+    """One cluster as its pods see it: API server, database, bucket."""
+
+    plane: ControlPlane
+    database: str
+    bucket: str
+    mlflow: str
+    folder: Path
+    s3: S3Store
+
+    @property
+    def store(self) -> str:
+        return f"s3://{self.bucket}/store"
+
+    def environment(self, **more: str) -> dict[str, str]:
+        return {
+            **self.s3.environment,
+            "HEADRACE_HOME": str(self.folder / "home"),
+            "HEADRACE_STORE": self.store,
+            "MLFLOW_BACKEND_STORE_URI": self.database,
+            "MLFLOW_TRACKING_URI": self.mlflow,
+            **more,
+        }
+
+    def headrace(self, *words: str, account: str = "headrace-backup", code: int = 0) -> dict[str, Any]:
+        """What a command says with `--json`, run as ACCOUNT."""
+        kubeconfig = self.plane.kubeconfig_for_service_account(NAMESPACE, account)
+        stdout, stream = os.dup(1), sys.stdout
+        with tempfile.TemporaryFile() as file, environment(self.environment(KUBECONFIG=str(kubeconfig))):
+            os.dup2(file.fileno(), 1)
+            try:
+                ended = execute([*words, f"--namespace={TEAM}", "--json"])
+            finally:
+                os.dup2(stdout, 1)
+                sys.stdout = stream
+                os.close(stdout)
+            file.seek(0)
+            told: dict[str, Any] = json.loads(file.read())
+        assert ended == code, told
+        return told
+
+
+def environment(variables: dict[str, str]) -> Any:
+    """VARIABLES for the length of a block; what is known of S3 from another environment is forgotten."""
+    import s3fs
+
+    patch = pytest.MonkeyPatch()
+
+    class Patched:
+        def __enter__(self) -> None:
+            for name in VARIABLES:
+                patch.delenv(name, raising=False)
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            s3fs.S3FileSystem.clear_instance_cache()
+
+        def __exit__(self, *_: object) -> None:
+            patch.undo()
+            s3fs.S3FileSystem.clear_instance_cache()
+
+    return Patched()
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Store]:
+    with S3Store(tmp_path_factory.mktemp("s3")) as store:
+        for bucket in ("before", "after", "backups"):
+            store.make_bucket(bucket)
+        yield store
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    with tempfile.TemporaryDirectory(prefix="hrpg", dir="/tmp") as folder, Postgres(Path(folder)) as server:
+        for database in ("before", "after"):
+            server.run("createdb", "--maintenance-db", server.url_of("postgres"), database)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Objects:
+    """The chart with backups, of one workspace."""
+    helm = Helm(tmp_path_factory.mktemp("helm"))
+    return helm.template({"backup": {"enabled": True}, "workspaces": [TEAM]})
+
+
+def prepare(plane: ControlPlane, rendered: Objects) -> None:
+    """Our kinds, the namespaces, and what the chart gives backups there."""
+    for name in (NAMESPACE, TEAM):
+        plane.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}, "testbed")
+        plane.wait_for(f"/api/v1/namespaces/{name}/serviceaccounts/default")
+    for each in rendered:
+        name = each["metadata"]["name"]
+        if each["kind"] in ("ServiceAccount", "Role", "RoleBinding") and name.startswith(
+            ("headrace-backup", "headrace-restore")
+        ):
+            plane.api.apply(each, "testbed", force=True)
+    for account in ("headrace-restore",):  # as docs/backup.md has it: bound for the time of a restore
+        subject = {"kind": "ServiceAccount", "name": "headrace-backup", "namespace": NAMESPACE}
+        plane.api.apply(
+            {
+                "apiVersion": "rbac.authorization.k8s.io/v1",
+                "kind": "RoleBinding",
+                "metadata": {"name": account, "namespace": TEAM},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": account},
+                "subjects": [subject],
+            },
+            "testbed",
+        )
+
+
+def database_of(postgres: Postgres, name: str, bucket: str) -> str:
+    """The database NAME with MLflow's tables, as the chart's server makes them at its first start."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    uri = postgres.url_of(name).replace("postgresql://", "postgresql+psycopg2://")
+    SqlAlchemyStore(uri, f"s3://{bucket}/mlflow").engine.dispose()
+    return uri
+
+
+@pytest.fixture(scope="module")
+def before(
+    control_plane: ControlPlane, crds: None, rendered: Objects, postgres: Postgres, s3: S3Store, tmp_path_factory: Any
+) -> Iterator[Site]:
+    """A cluster with a run, a version that an alias names, an endpoint, a monitor, and trainings old and under way."""
+    prepare(control_plane, rendered)
+    database, folder = database_of(postgres, "before", "before"), tmp_path_factory.mktemp("before")
+    site = Site(control_plane, database, "before", "http://mlflow.before:5000", folder, s3)
+    with environment(site.environment(MLFLOW_TRACKING_URI=database)):
+        register(site)
+    make_objects(control_plane.api, site)
+    yield site
+    for kind in ("trainingruns", "modeldeployments", "modelmonitors"):
+        for each in control_plane.api.list(f"{OURS}/{kind}"):
+            control_plane.api.delete(f"{OURS}/{kind}/{each['metadata']['name']}")
+
+
+@pytest.fixture(scope="module")
+def after(rendered: Objects, postgres: Postgres, s3: S3Store, tmp_path_factory: Any) -> Iterator[Site]:
+    """An empty cluster, its MLflow at another address, its store in another bucket."""
+    folder = tmp_path_factory.mktemp("after")
+    database = database_of(postgres, "after", "after")
+    with ControlPlane(Path(tempfile.mkdtemp(prefix="headrace-testbed-after-"))) as plane:
+        install_kuberay_kinds(plane)
+        install_crds(plane)
+        prepare(plane, rendered)
+        yield Site(plane, database, "after", f"http://127.0.0.1:{free_port()}", folder, s3)
+
+
+def register(site: Site) -> None:
+    """A run with its curve, its package in the store and in MLflow, a version, and an alias."""
+    import torch
+
+    from headrace_models.package import build_model, write_package
+    from headrace_models.tasks import Sample, Schema, build_task
+
+    torch.manual_seed(0)
+    rows = [{"rooms": float(n), "city": ("Rome", "Oslo")[n % 2]} for n in range(8)]
+    samples = [Sample(f"r{n}", row, {"kind": "xy"[n % 2]}) for n, row in enumerate(rows)]
+    schema = Schema("kind", ("x", "y"), {"rooms": "number", "city": "category"})
+    task = build_task({"name": "tabular-classification", "args": {}}, schema)
+    task.learn([task.summarise(samples)])
+    record = {"name": "mlp", "args": {}}
+    built = site.folder / "package"
+    sha256 = write_package(
+        built,
+        task=task,
+        model=build_model(record, task, None),
+        model_record=record,
+        code_folder=None,
+        provenance={"run_id": RUN_ID},
+        example=task.request(samples[:2]),
+    )
+    store = Store()
+    uri = store.put_folder(built, store.uri("packages", sha256), marker="headrace.json")
+    store.claim_attempt(RUN_ID, "1.1")
+    store.write_json(store.uri("runs", RUN_ID, "steps", "train", "1", "result.json"), {"package": uri})
+    store.write_bytes(store.uri("runs", RUN_ID, "checkpoints", "3", "model.safetensors"), os.urandom(10_000))
+    root = site.store.replace("/store", "/mlflow")  # a server would say so; we go to the database itself
+    client(site.database).create_experiment("houses", artifact_location=f"{root}/1")
+    run = TrackedRun.open(RUN_ID, "houses")
+    for epoch in range(1, 4):
+        run.log_metrics({"train.loss": 1 / epoch}, step=epoch)
+    logged = run.log_package(built, sha256)
+    version = registry.register(
+        "houses",
+        package_uri=uri,
+        package_sha256=sha256,
+        run_id=RUN_ID,
+        mlflow_run_id=run.mlflow_run_id,
+        model_id=logged.model_id,
+    )
+    registry.set_alias("houses", "champion", version.version)
+    run.finish()
+
+
+def make_objects(api: Api, site: Site) -> None:
+    """What people and steps have applied, with the statuses that an operator wrote."""
+    places: Object = {"store": {"uri": site.store, "secretName": "headrace-store"}}
+    places |= {"mlflow": {"trackingURI": site.mlflow}}
+    api.post(f"{OURS}/modeldeployments", model_deployment("houses", model={"name": "houses", "version": "1"}, **places))
+    api.post(f"{OURS}/modelmonitors", model_monitor("houses", deploymentName="houses"))
+    ended = {"phase": "Succeeded", "attempt": 2, "failures": 1, "completionTime": "2026-11-26T04:00:00Z"}
+    ended |= {"packageURI": f"{site.store}/packages/x", "metrics": {"accuracy": 0.97}, "observedGeneration": 1}
+    under_way = {"phase": "Running", "attempt": 3, "rayJobName": "long-3", "rayJobUID": "u", "startTime": NOON}
+    under_way |= {"checkpoint": {"uri": f"{site.store}/runs/long/checkpoints/7", "epoch": 7}}
+    for name, status in (("done", ended), ("long", under_way)):
+        manifest = training_run(name, manifestURI=f"{site.store}/splits/abc", runID=f"{name}-abcdefgh", **places)
+        manifest["metadata"]["labels"] = {"headrace.dev/run-id": f"{name}-abcdefgh"}
+        api.post(f"{OURS}/trainingruns", manifest)
+        api.patch(f"{OURS}/trainingruns/{name}/status", {"status": status})
+
+
+NOON = "2026-11-26T12:00:00Z"
+
+
+def backed_up(site: Site, *words: str) -> dict[str, Any]:
+    return site.headrace("backup", BACKUPS, "--verify", f"--lease-namespace={NAMESPACE}", *words)
+
+
+@pytest.fixture(scope="module")
+def backup(before: Site) -> dict[str, Any]:
+    """A backup as the CronJob makes one."""
+    return backed_up(before)
+
+
+@pytest.fixture(scope="module")
+def restored(backup: dict[str, Any], after: Site) -> dict[str, Any]:
+    """That backup in the empty cluster."""
+    return after.headrace("restore", backup["uri"], "--yes")
+
+
+def said_by(site: Site) -> Sequence[Any]:
+    """What `houses@champion` of SITE says of its own example, the package fetched as a replica fetches it."""
+    from headrace.steps.predict import load_model
+
+    with environment(site.environment(MLFLOW_TRACKING_URI=site.database)):
+        loaded = load_model("houses@champion")
+        return list(np.asarray(loaded.predict(loaded.example)["probabilities"]).ravel())
+
+
+def test_a_backup_has_what_the_cluster_has_and_tells_the_operator(backup: dict[str, Any], before: Site) -> None:
+    counts = backup["counts"]
+    assert [counts[word] for word in ("runs", "models", "versions", "aliases")] == [1, 1, 1, 1]
+    assert [counts[kind] for kind in ("TrainingRun", "ModelDeployment", "ModelMonitor")] == [2, 1, 1]
+    assert counts["files"] - counts["kept"] == 1  # the checkpoint is listed
+    assert backup["notes"] == []
+    lease = before.plane.api.get(f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/headrace-backup")
+    assert lease["metadata"]["annotations"]["headrace.dev/backup-uri"] == backup["uri"]
+    again = backed_up(before)
+    later = before.plane.api.get(f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/headrace-backup")
+    assert later["spec"]["renewTime"] > lease["spec"]["renewTime"]
+    assert again["new_bytes"] == 0  # nothing that was kept is read or written anew
+
+
+def test_runs_versions_aliases_and_predictions_are_back(restored: dict[str, Any], before: Site, after: Site) -> None:
+    assert restored["restored"]["runs"] == 1
+    with environment(after.environment(MLFLOW_TRACKING_URI=after.database)):
+        version = registry.resolve("houses@champion")
+        assert version is not None
+        assert (version.version, version.run_id) == ("1", RUN_ID)
+        assert str(version.package_uri).startswith("s3://after/store/packages/")
+        mlflow = client(after.database)
+        curve = [(p.step, p.value) for p in mlflow.get_metric_history(str(version.mlflow_run_id), "train.loss")]
+        assert curve == [(1, 1.0), (2, 1 / 2), (3, 1 / 3)]
+        assert mlflow.get_run(str(version.mlflow_run_id)).info.artifact_uri.startswith("s3://after/mlflow/")
+        logged = mlflow.search_logged_models([mlflow.get_run(str(version.mlflow_run_id)).info.experiment_id])[0]
+        assert "MLmodel" in {file.path for file in mlflow.list_logged_model_artifacts(logged.model_id)}
+        assert mlflow.create_experiment("next", "s3://after/mlflow/2") == "2"  # the counters go on where they were
+    assert said_by(after) == said_by(before)
+    assert objects_below(after, "store/packages") == objects_below(before, "store/packages")
+    told = json.loads(object_at(after, f"store/runs/{RUN_ID}/steps/train/1/result.json"))
+    assert told["package"].startswith("s3://after/store/packages/")
+
+
+def objects_below(site: Site, prefix: str) -> dict[str, bytes]:
+    listed = site.s3.client().list_objects_v2(Bucket=site.bucket, Prefix=prefix)["Contents"]
+    return {each["Key"]: object_at(site, each["Key"]) for each in listed}
+
+
+def object_at(site: Site, key: str) -> bytes:
+    return bytes(site.s3.client().get_object(Bucket=site.bucket, Key=key)["Body"].read())
+
+
+def test_the_operator_serves_again_and_runs_nothing_that_had_run(
+    restored: dict[str, Any], after: Site, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
+    command += ["--port", after.mlflow.rpartition(":")[2], "--backend-store-uri", after.database]
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    server = Daemon("mlflow", command, tmp_path / "mlflow.log", {**quiet, **after.s3.environment})
+    operator = Replica(
+        "headrace-operator",
+        [
+            *(sys.executable, "-m", "headrace.cli.main", "operator", "--kubeconfig", str(after.plane.kubeconfig)),
+            *(
+                "--no-leader-election",
+                "--metrics-address",
+                "",
+                "--health-address",
+                "",
+                "--mlflow-interval-seconds",
+                "1",
+            ),
+        ],
+        tmp_path / "operator.log",
+    )
+    server.start()
+    try:
+        server.wait_for(lambda: answers(f"{after.mlflow}/health"), 120)
+        operator.start()
+        (service,) = eventually(lambda: after.plane.api.list(f"{RAY}/rayservices"), seconds=90)
+        assert "s3://after/store/packages/" in json.dumps(service["spec"])
+        assert "s3://before" not in json.dumps(service["spec"])
+        eventually(lambda: status_of(after, "long").get("phase") == "Suspended", seconds=30)
+        done = status_of(after, "done")
+        assert (done["phase"], done["attempt"], done["metrics"]) == ("Succeeded", 2, {"accuracy": 0.97})
+        assert done["packageURI"] == "s3://after/store/packages/x"
+        assert after.plane.api.list(f"{RAY}/rayjobs") == []
+        assert restored["waiting"] == [f"{TEAM}/long"]
+        after.plane.api.patch(f"{OURS}/trainingruns/long", {"spec": {"suspend": False}})
+        (job,) = eventually(lambda: after.plane.api.list(f"{RAY}/rayjobs"), seconds=60)
+        assert job["metadata"]["name"] == "long-4"  # the attempt after the one that was lost
+        assert "s3://after/store/runs/long/checkpoints/7" in json.dumps(job["spec"])
+    finally:
+        operator.stop()
+        server.kill()
+
+
+def status_of(site: Site, name: str) -> Object:
+    found: Object = site.plane.api.get(f"{OURS}/trainingruns/{name}")["status"]
+    return found
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, trust_env=False).is_success
+    except httpx.TransportError:
+        return False
+
+
+def test_custom_resources_come_back_with_their_addresses_moved(restored: dict[str, Any], after: Site) -> None:
+    deployment = after.plane.api.get(f"{OURS}/modeldeployments/houses")
+    assert deployment["spec"]["store"] == {"uri": "s3://after/store", "secretName": "headrace-store"}
+    assert deployment["spec"]["mlflow"]["trackingURI"] == after.mlflow
+    assert deployment["spec"]["model"] == {"name": "houses", "version": "1"}
+    assert after.plane.api.get(f"{OURS}/modelmonitors/houses")["spec"]["deploymentName"] == "houses"
+    done = after.plane.api.get(f"{OURS}/trainingruns/done")
+    assert done["metadata"]["labels"] == {"headrace.dev/run-id": "done-abcdefgh"}
+    assert done["spec"]["manifestURI"] == "s3://after/store/splits/abc"
+
+
+def test_a_cluster_in_use_is_refused_and_says_what_is_in_it(
+    restored: dict[str, Any], backup: dict[str, Any], after: Site
+) -> None:
+    refused = after.headrace("restore", backup["uri"], "--yes", code=2)
+    assert refused["error"]["code"] == "target-not-empty"
+    for words in ("1 runs", "2 trainingruns in team-a", "1 modeldeployments in team-a"):
+        assert words in refused["error"]["message"]
+    kept = after.headrace("restore", backup["uri"], "--yes", "--existing", "keep")
+    assert [kept["restored"][kind] for kind in ("TrainingRun", "ModelDeployment", "ModelMonitor")] == [0, 0, 0]
+
+
+def test_two_backups_at_once_are_one(before: Site) -> None:
+    lock = "nightly/lock.json"
+    other = json.dumps({"holder": "another pod", "time": 9e9, "draw": "x", "host": "elsewhere"})
+    before.s3.client().put_object(Bucket="backups", Key=lock, Body=other.encode())
+    refused = before.headrace("backup", BACKUPS, code=1)
+    assert refused["error"]["code"] == "backup-locked"
+    assert "another pod" in refused["error"]["message"]
+    before.s3.client().delete_object(Bucket="backups", Key=lock)
+
+
+def test_the_destination_may_be_another_s3_store_with_its_own_keys(before: Site, tmp_path: Path) -> None:
+    with S3Store(tmp_path, "elsewhere", "elsewhere-secret") as other, pytest.MonkeyPatch.context() as patch:
+        other.make_bucket("vault")
+        patch.setenv("HEADRACE_BACKUP_AWS_ENDPOINT_URL", other.endpoint)
+        patch.setenv("HEADRACE_BACKUP_AWS_ACCESS_KEY_ID", other.access_key)
+        patch.setenv("HEADRACE_BACKUP_AWS_SECRET_ACCESS_KEY", other.secret_key)
+        made = before.headrace("backup", "s3://vault/headrace", "--verify")
+        keys = {each["Key"] for each in other.client().list_objects_v2(Bucket="vault")["Contents"]}
+    assert f"headrace/{made['name']}/manifest.json" in keys
+
+
+def test_a_database_that_is_down_is_told_and_leaves_no_backup(before: Site) -> None:
+    bad = f"postgresql+psycopg2://u:secret@127.0.0.1:{free_port()}/none"
+    away = Site(before.plane, bad, "before", before.mlflow, before.folder, before.s3)
+    refused = away.headrace("backup", "s3://backups/away", code=4)
+    assert "secret" not in json.dumps(refused)
+    assert refused["error"]["code"] == "database-unavailable"
+    listed = before.s3.client().list_objects_v2(Bucket="backups", Prefix="away/").get("Contents", [])
+    assert not [each for each in listed if each["Key"].endswith(("manifest.json", "lock.json"))]
