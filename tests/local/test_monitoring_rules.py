@@ -96,7 +96,13 @@ LONG_TICKET = {"severity": "warning", "window": "3d"}
 TRACES = {"lease": "headrace-system/headrace-backup", "severity": "warning"}
 
 CASES = [
-    Case("HeadraceOperatorWithoutLeader", "nobody leads", {LEADER: "0xN"}, {"severity": "critical"}, 5),
+    Case(
+        "HeadraceOperatorWithoutLeader",
+        "nobody leads",
+        {LEADER: "0xN"},
+        {"severity": "critical", "namespace": "headrace-system"},
+        5,
+    ),
     Case("HeadraceOperatorWithoutLeader", "the operator is gone", {LEADER: "1x10 _xN"}, {"severity": "critical"}),
     Case("HeadraceOperatorWithoutLeader", "one leads", {LEADER: "1xN"}, {}, 5),
     Case("HeadraceOperatorWithoutLeader", "the lease changed hands", {LEADER: "1x6 0 1xN"}, {}, 8),

@@ -18,10 +18,11 @@ NO_LEADER = Alert(
     "2m",
     "No replica of the operator holds the lease",
     """
-    For 2 minutes no replica of the operator in namespace {{ $labels.namespace }} has held the Lease {{ $labels.name }}:
-    no TrainingRun begins or is tried again, no ModelDeployment changes. What is served goes on being served, and what
-    trains goes on training. Look: kubectl -n {{ $labels.namespace }} get pods,leases
+    No replica of the operator in namespace {{ $labels.namespace }} holds the Lease {{ $labels.lease }}: no TrainingRun
+    begins or is tried again, no ModelDeployment changes. What is served goes on being served, and what trains goes on
+    training. Look: kubectl -n {{ $labels.namespace }} get pods,leases
     """,
+    {"namespace": placeholder("namespace"), "lease": LEASE},  # of a comparison, absent() tells no labels
 )
 RECONCILE_ERRORS = Alert(
     "HeadraceReconcileErrors",
@@ -30,9 +31,9 @@ RECONCILE_ERRORS = Alert(
     "5m",
     "The operator fails to reconcile objects",
     """
-    {{ $value | humanize }} reconciles of the {{ $labels.controller }} controller failed in the last 15 minutes; each is
-    tried again, at last every 5 minutes. Look: kubectl -n {{ $labels.namespace }} logs deploy/headrace-operator | grep
-    failed
+    {{ $value | printf "%.0f" }} reconciles of the {{ $labels.controller }} controller failed in the last 15 minutes;
+    each is tried again, at last every 5 minutes. Look: kubectl -n {{ $labels.namespace }} logs deploy/headrace-operator
+    | grep failed
     """,
 )
 QUEUE_GROWS = Alert(
@@ -46,8 +47,8 @@ QUEUE_GROWS = Alert(
     "1m",
     "More work comes to the operator than it does",
     f"""
-    For {placeholder("queueWindow")} at no time fewer than {{{{ $value | humanize }}}} objects have waited for a worker
-    of the {{{{ $labels.name }}}} controller, and there are not fewer now: changes are taken up late. Look at the
+    For {placeholder("queueWindow")} at no time fewer than {{{{ $value | printf "%.0f" }}}} objects have waited for a
+    worker of the {{{{ $labels.name }}}} controller, and there are not fewer now: changes are taken up late. Look at the
     dashboard Headrace / Operators: is the API server slow, or is there more to do?
     """,
 )
@@ -58,9 +59,9 @@ MLFLOW_DOWN = Alert(
     "5m",
     "An MLflow server does not answer the operator",
     """
-    MLflow at {{ $labels.server }} has not answered the operator for 5 minutes, or refuses it. Running trainings wait
-    with their reports, new runs and registrations fail, aliases are not followed. What is served goes on being served.
-    Look: kubectl get pods -A -l app.kubernetes.io/component=mlflow
+    MLflow at {{ $labels.server }} does not answer the operator, or refuses it. Running trainings wait with their
+    reports, new runs and registrations fail, aliases are not followed. What is served goes on being served. Look:
+    kubectl get pods -A -l app.kubernetes.io/component=mlflow
     """,
 )
 BACKUP_OLD = Alert(

@@ -22,8 +22,9 @@ DOWN = Alert(
     "2m",
     "An endpoint that answered answers no more",
     """
-    None of the {{ $value }} replicas of ModelDeployment {{ $labels.name }} in namespace {{ $labels.namespace }} answers
-    the operator. Look: kubectl -n {{ $labels.namespace }} describe modeldeployment {{ $labels.name }}
+    None of the replicas of ModelDeployment {{ $labels.name }} in namespace {{ $labels.namespace }} answers the
+    operator; {{ $value }} are wanted. Look: kubectl -n {{ $labels.namespace }} describe modeldeployment {{ $labels.name
+    }}
     """,
 )
 DEGRADED = Alert(
@@ -37,9 +38,8 @@ DEGRADED = Alert(
     "10m",
     "Fewer replicas answer than are wanted",
     """
-    Only {{ $value }} replicas of ModelDeployment {{ $labels.name }} in namespace {{ $labels.namespace }} have answered
-    with the version that is wanted, for 10 minutes. Look: kubectl -n {{ $labels.namespace }} describe modeldeployment
-    {{ $labels.name }}
+    Too few replicas of ModelDeployment {{ $labels.name }} in namespace {{ $labels.namespace }} answer with the version
+    that is wanted: {{ $value }}. Look: kubectl -n {{ $labels.namespace }} describe modeldeployment {{ $labels.name }}
     """,
 )
 FAILED = Alert(
@@ -61,8 +61,9 @@ STUCK = Alert(
     "30m",
     "A change of an endpoint does not come to an end",
     """
-    ModelDeployment {{ $labels.name }} in namespace {{ $labels.namespace }} has neither reached what it asks for nor
-    failed in 30 minutes. Look: kubectl -n {{ $labels.namespace }} describe modeldeployment {{ $labels.name }}
+    ModelDeployment {{ $labels.name }} in namespace {{ $labels.namespace }} has been on its way for long, and neither
+    reached what it asks for nor failed. Look: kubectl -n {{ $labels.namespace }} describe modeldeployment {{
+    $labels.name }}
     """,
 )
 UNMEASURED = Alert(
@@ -76,8 +77,8 @@ UNMEASURED = Alert(
     "10m",
     "An endpoint serves and Prometheus does not see it",
     """
-    {{ $value }} replicas of ModelDeployment {{ $labels.name }} in namespace {{ $labels.namespace }} answer, and
-    Prometheus has no series of them: no alert on its errors or latency can fire. Look: kubectl get podmonitors -A
+    ModelDeployment {{ $labels.name }} in namespace {{ $labels.namespace }} is served ({{ $value }} replicas), and
+    Prometheus has no series of it: no alert on its errors or latency can fire. Look: kubectl get podmonitors -A
     """,
 )
 OBJECTIVES_BROKEN = Alert(
@@ -88,8 +89,8 @@ OBJECTIVES_BROKEN = Alert(
     "A ModelMonitor's objectives are broken",
     """
     ModelMonitor {{ $labels.name }} in namespace {{ $labels.namespace }} says that deployment {{ $labels.deployment }}
-    breaks an objective that somebody set for it. Look: kubectl -n {{ $labels.namespace }} describe modelmonitor
-    {{ $labels.name }}
+    breaks an objective that somebody set for it. Look: kubectl -n {{ $labels.namespace }} describe modelmonitor {{
+    $labels.name }}
     """,
 )
 MONITOR_BLIND = Alert(
@@ -99,9 +100,9 @@ MONITOR_BLIND = Alert(
     "10m",
     "A ModelMonitor cannot measure",
     """
-    The Prometheus that ModelMonitor {{ $labels.name }} in namespace {{ $labels.namespace }} names has not answered for
-    10 minutes: deployment {{ $labels.deployment }} is not watched. Look: kubectl -n {{ $labels.namespace }} describe
-    modelmonitor {{ $labels.name }}
+    The Prometheus that ModelMonitor {{ $labels.name }} in namespace {{ $labels.namespace }} names does not answer it:
+    deployment {{ $labels.deployment }} is not watched. Look: kubectl -n {{ $labels.namespace }} describe modelmonitor
+    {{ $labels.name }}
     """,
 )
 

@@ -58,8 +58,8 @@ FAILING = Alert(
     "5m",
     "Most attempts to train fail",
     """
-    {{ $value | humanize }} attempts of TrainingRuns in namespace {{ $labels.namespace }} failed in the last hour, more
-    than all others together. Look: kubectl -n {{ $labels.namespace }} get trainingruns
+    {{ $value | printf "%.0f" }} attempts of TrainingRuns in namespace {{ $labels.namespace }} failed in the last hour,
+    more than all others together. Look: kubectl -n {{ $labels.namespace }} get trainingruns
     """,
 )
 

@@ -97,6 +97,7 @@ class Watch(Prometheus):
         text = " ".join(alert["annotations"].values())
         assert "<no value>" not in text, text
         assert "error expanding" not in text, text
+        assert not re.search(r"  | : | \.", text), f"a label is empty in: {text}"
         assert alert["annotations"]["runbook_url"] == f"docs/runbooks/{name}.md"
         print(f"{name}: {alert['annotations']['description']}")
         return alert
