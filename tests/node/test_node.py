@@ -143,6 +143,23 @@ def test_a_container_beyond_its_memory_is_killed_and_a_job_completes(node: Node,
     assert node.kubectl("logs", "-n", namespace, "job/job") == "42\n"
 
 
+def test_a_volume_keeps_what_one_pod_wrote_for_the_next(node: Node, namespace: str):
+    node.make_volume(f"of-{namespace}")
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": ""}
+    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"}, "spec": spec}
+    node.api.apply(claim, namespace=namespace)
+    for name, program in (
+        ("writer", "open('/data/x', 'w').write('kept')"),
+        ("reader", "print(open('/data/x').read())"),
+    ):
+        pod = _pod(name, program, volumeMounts=[{"name": "data", "mountPath": "/data"}])
+        pod["spec"]["volumes"] = [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]
+        pod["spec"]["securityContext"] = {"fsGroup": 65532}
+        node.api.apply(pod, namespace=namespace)
+        eventually(lambda name=name: _state(node, namespace, name)["phase"] == "Succeeded", _SECONDS)
+    assert node.kubectl("logs", "-n", namespace, "reader") == "kept\n"
+
+
 # -- nothing is left ---------------------------------------------------------------------------------------------------
 
 _ELSEWHERE = ("/run", "/var/lib", "/var/log", "/etc", "/opt", "/usr/sbin")

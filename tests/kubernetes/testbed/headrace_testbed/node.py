@@ -99,16 +99,17 @@ class Node(ControlPlane):
 
     def stop(self) -> None:
         """End all of it; nothing is left but logs."""
+        self.sandbox.stop()  # all daemons end with it
         super().stop()
         for daemon in (self.kube_proxy, self.kubelet, self.coredns, self.containerd):
             daemon.kill()
-        self.sandbox.stop()
         for door in self._doors:
             with contextlib.suppress(OSError):
                 door.shutdown(socket.SHUT_RDWR)  # wakes who waits for a guest
             door.close()
         self._store.close()
-        shutil.rmtree(self.folder / "kubelet", ignore_errors=True)
+        for part in ("kubelet", "volumes"):
+            shutil.rmtree(self.folder / part, ignore_errors=True)
 
     def _start_containerd(self) -> None:
         self.containerd.start()
@@ -144,6 +145,22 @@ class Node(ControlPlane):
             self._store.put_aside(self._store.images | {each.name: fingerprint(each) for each in new})
             self._start_containerd()
 
+    # -- its volumes --------------------------------------------------------------------------------------------------
+
+    def make_volume(self, name: str, size: str = "1Gi") -> None:
+        """A PersistentVolume without a class, which the next claim that fits takes. It goes with the node."""
+        folder = self.folder / "volumes" / name
+        folder.mkdir(parents=True)
+        here = {"key": "kubernetes.io/hostname", "operator": "In", "values": [NAME]}
+        spec = {
+            "capacity": {"storage": size},
+            "accessModes": ["ReadWriteOnce"],
+            "persistentVolumeReclaimPolicy": "Retain",
+            "local": {"path": str(folder)},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [here]}]}},
+        }
+        self.api.post("/api/v1/persistentvolumes", {"metadata": {"name": name}, "spec": spec})
+
     # -- ways in ------------------------------------------------------------------------------------------------------
 
     def connect(self, address: str, port: int) -> socket.socket:
@@ -152,7 +169,7 @@ class Node(ControlPlane):
             return own.submit(self._connect_inside, address, port).result()
 
     def _connect_inside(self, address: str, port: int) -> socket.socket:
-        network = os.open(f"/proc/{self.sandbox.pid}/ns/net", os.O_RDONLY)
+        network = self.sandbox.own_network()
         try:
             if ctypes.CDLL(None, use_errno=True).setns(network, _NEW_NETWORK):
                 raise OSError(ctypes.get_errno(), "the sandbox's network cannot be entered")
