@@ -68,7 +68,7 @@ class Manifest:
     kept_bytes: int = 0
     new_bytes: int = 0
     seconds: float = 0.0
-    notes: Sequence[str] = ()
+    notes: tuple[str, ...] = ()
     parts: Mapping[str, PartFile] = field(default_factory=dict)
 
     def to_record(self) -> dict[str, Any]:
@@ -90,7 +90,8 @@ class Manifest:
             raise damaged(where)
         del known["format"]
         parts = {path: PartFile(**part) for path, part in known.pop("parts").items()}
-        return cls(**{**known, "artifacts": Artifacts(known["artifacts"]), "parts": parts})
+        words = {"artifacts": Artifacts(known["artifacts"]), "notes": tuple(known["notes"])}
+        return cls(**{**known, **words, "parts": parts})
 
     @property
     def created(self) -> datetime:
