@@ -37,6 +37,13 @@ COMMANDS: dict[str, set[str]] = {
     "up": {"--json"},
     "down": {"--yes/-y", "--json"},
     "doctor": {"--json"},
+    "backup": {
+        *("DEST", "--on", "--include", "--artifacts", "--keep", "--verify", "--json"),
+        *("--namespace", "--lease-namespace"),
+    },
+    "restore": {
+        *("SRC", "--on", "--include", "--existing", "--map-store", "--namespace", "--dry-run", "--yes/-y", "--json"),
+    },
     "operator": {
         "--namespace",
         "--workers",

@@ -65,9 +65,9 @@ def backup(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Save MLflow's database, the registry, packages and custom resources.
+    """Save MLflow's database, packages and custom resources.
 
-    It is whole or not there: what was killed leaves no backup.
+    It is whole or not there: one that was killed does not count.
     """
     from headrace.cli.backup_report import render_backup
     from headrace.steps.backup import backup as make
