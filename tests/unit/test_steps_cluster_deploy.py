@@ -185,6 +185,20 @@ def test_a_pod_that_comes_after_a_killed_one_waits_on_and_can_still_put_back(clu
     assert spec_of(cluster) == OLD_SPEC
 
 
+def test_a_resumed_run_puts_back_what_was_before_its_first_attempt(cluster: FakeCluster, step: Step) -> None:
+    old(cluster)
+
+    def killed() -> None:
+        raise KeyboardInterrupt
+
+    cluster.script = [killed, fails_to_load(cluster)]
+    with pytest.raises(KeyboardInterrupt):
+        deploy(cluster, step, Registry())
+    with pytest.raises(RunFailed):
+        deploy(cluster, Step("deploy", RUN, "2", step.store), Registry())
+    assert spec_of(cluster) == OLD_SPEC
+
+
 def test_a_cancelled_deployment_is_put_back(cluster: FakeCluster, step: Step) -> None:
     old(cluster)
     cluster.script = [lambda: ask_to_cancel(step.store, RUN, "1")]

@@ -100,13 +100,14 @@ class ClusterDeployment:
     # the wish
 
     def _apply(self) -> None:
+        self.step.check()
+        annotations = {RUN_ID_ANNOTATION: self.step.run_id}
         found = self._cluster.get(MODEL_DEPLOYMENT, self.name)
         if found is not None and "alias" in found["spec"]["model"]:  # somebody else's field, which no apply takes away
             model = {"alias": None, "name": self.model, "version": self.version}
-            self._cluster.patch(MODEL_DEPLOYMENT, self.name, {"spec": {"model": model}})
-        annotations = {RUN_ID_ANNOTATION: self.step.run_id}
+            changes = {"metadata": {"annotations": annotations}, "spec": {"model": model}}
+            self._cluster.patch(MODEL_DEPLOYMENT, self.name, changes)
         manifest = {"metadata": {"name": self.name, "annotations": annotations}, "spec": self._wish.to_record()}
-        self.step.check()
         self._cluster.apply(MODEL_DEPLOYMENT, manifest, force=True)
 
     def _as_wished(self, spec: Mapping[str, Any]) -> bool:
@@ -114,14 +115,20 @@ class ClusterDeployment:
         return all(getattr(there, field) == getattr(self._wish, field) for field in self._wish.model_fields_set)
 
     def _remember(self) -> Mapping[str, Any] | None:
-        """The spec that the endpoint had before this attempt, written down before anything is changed."""
+        """The spec that the endpoint had before this run, written down before anything is changed."""
         note = read_note(self.step.store, self.step.run_id, BEFORE_NOTE)
-        if note is None or note["attempt"] != self.step.attempt:
-            found = self._cluster.get(MODEL_DEPLOYMENT, self.name)
-            note = {"attempt": self.step.attempt, "spec": None if found is None else dict(found["spec"])}
+        found = self._cluster.get(MODEL_DEPLOYMENT, self.name)
+        if note is None or not self._is_ours(found):
+            note = {"spec": None if found is None else dict(found["spec"])}
             write_note(self.step.store, self.step.run_id, BEFORE_NOTE, note)
         before: Mapping[str, Any] | None = note["spec"]
         return before
+
+    def _is_ours(self, obj: Object | None) -> bool:
+        """Whether a pod of this run, killed since, has changed OBJ already."""
+        if obj is None or obj["spec"]["model"].get("version") != self.version:
+            return False
+        return (obj["metadata"].get("annotations") or {}).get(RUN_ID_ANNOTATION) == self.step.run_id
 
     def _put_back(self, before: Mapping[str, Any] | None) -> None:
         """Let the endpoint say what it said BEFORE, unless somebody has wished something else since."""
