@@ -338,7 +338,7 @@ WITHOUT_PODS = (
 
 _RUNS = ("", "Initializing", "Running", "Running/PENDING?", "Running/RUNNING?")
 _ENDS_RUNNING = ("", "Initializing", "Running", "Running/PENDING?", "Running/RUNNING")
-_SERVES = ("", "Initializing/Initializing", "NonZeroServeEndpoints/NoPendingCluster")
+_SERVES = ("", "Initializing/Initializing", "Initializing/NoPendingCluster", "NonZeroServeEndpoints/NoPendingCluster")
 _LONG = Script(Behaviour(run_seconds=60))
 
 

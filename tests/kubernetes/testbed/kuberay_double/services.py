@@ -42,12 +42,14 @@ def invalid(service: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What one pass found: the clusters, the one whose Serve it looked at, and that one's applications."""
+    """What one pass found: the clusters, the one whose Serve it looked at, that one's applications, and the one that the
+    Services pointed at when it began: its pods are counted, as endpoints follow later."""
 
     active: View | None
     pending: View | None
     serving: View | None
     statuses: Object
+    behind: str | None
 
 
 class Services:
@@ -107,9 +109,10 @@ class Services:
             await self._label_head(key, view)
         serving = pending or (active if not self._needs_cluster(service, active, None) else None)
         ready, statuses = await self._serve(key, service, serving)
+        behind = self._services_of.get(key)
         if ready and serving is not None:
             await self._point_services(key, service, serving.name)
-        self._tell(key, service, status, _Seen(active, pending, serving, statuses))
+        self._tell(key, service, status, _Seen(active, pending, serving, statuses, behind))
         await self._point_slice(key, bool(status["numServeEndpoints"]))
 
     def _view(self, key: Key, status: Mapping[str, Any], part: str) -> View | None:
@@ -186,7 +189,7 @@ class Services:
             told["rayClusterStatus"] = dict(view.status) if view else {}
             told["applicationStatuses"] = seen.statuses if view is not None and view is seen.serving else {}
         self._choose_clusters(key, service, status, seen.active, seen.pending)
-        status["numServeEndpoints"] = self._endpoints(key, self._services_of.get(key))
+        status["numServeEndpoints"] = self._endpoints(key, seen.behind)
         service_conditions(status)
         ready = any(each["type"] == "Ready" and each["status"] == "True" for each in status["conditions"])
         status["serviceStatus"] = "Running" if ready else ""
