@@ -189,8 +189,8 @@ def test_a_training_run_trains_digits_on_two_workers_and_stands_in_mlflow_with_i
     found = mlflow.get("/runs/get", params={"run_id": status["mlflow"]["runID"]}).json()["run"]
     assert found["info"]["status"] == "FINISHED"
     curves = {each["key"] for each in found["data"]["metrics"]}
-    assert {"train_loss", "validation_accuracy"} <= curves, sorted(curves)
-    assert [point["step"] for point in history(mlflow, status["mlflow"]["runID"], "train_loss")] == list(
+    assert {"train.loss", "validation.accuracy"} <= curves, sorted(curves)
+    assert [point["step"] for point in history(mlflow, status["mlflow"]["runID"], "train.loss")] == list(
         range(1, EPOCHS["first"] + 1)
     )
     assert status["metrics"]["accuracy"] > 0.8, status["metrics"]
@@ -233,7 +233,7 @@ def pod(node: Node, run: str, kind: str) -> str:
 def epochs(mlflow: httpx.Client, node: Node, run: str) -> int:
     """Epochs of RUN that stand in MLflow."""
     known = (seen(node, f"{RUNS}/{run}")["status"].get("mlflow") or {}).get("runID")
-    return len(history(mlflow, known, "train_loss")) if known else 0
+    return len(history(mlflow, known, "train.loss")) if known else 0
 
 
 def until(look: Callable[[], bool]) -> None:
@@ -259,7 +259,7 @@ def test_a_training_whose_worker_and_then_head_is_deleted_succeeds_in_the_same_m
         "second-2",
     ]
     assert "AttemptFailed" in events(node, WORKSPACE, "second")
-    steps = [point["step"] for point in history(mlflow, status["mlflow"]["runID"], "train_loss")]
+    steps = [point["step"] for point in history(mlflow, status["mlflow"]["runID"], "train.loss")]
     assert steps == list(range(1, EPOCHS["second"] + 1)), "every epoch stands there once"
     assert reached >= 3, "the head was deleted in mid-training"
     story["second"] = register(mlflow, run, "digits")
