@@ -295,7 +295,11 @@ def object_(kind: str = "TrainingRun", **status: Any) -> dict[str, Any]:
             "ownerReferences": [{"name": "o"}],
             "managedFields": [{}],
             "labels": {"a": "b"},
-            "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}", "mine": "yes"},
+            "annotations": {
+                "kubectl.kubernetes.io/last-applied-configuration": "{}",
+                "headrace.dev/held-until": "2026-11-26T04:40:00Z",  # by a step that is not in the other cluster
+                "mine": "yes",
+            },
         },
         "spec": {"store": {"uri": "s3://old/store"}, "manifestURI": "s3://old/store/splits/1"},
         **({"status": status} if status else {}),

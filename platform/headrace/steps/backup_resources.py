@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from headrace.api.training_run import HELD_UNTIL
 from headrace.cluster.kinds import MODEL_DEPLOYMENT, MODEL_MONITOR, TRAINING_RUN, Kind
 from headrace.steps.backup_manifest import Existing
 from headrace.steps.backup_moves import Moves
@@ -22,7 +23,8 @@ RESTORED_ANNOTATION = "headrace.dev/restored-from"
 KINDS = {kind.kind: kind for kind in (TRAINING_RUN, MODEL_DEPLOYMENT, MODEL_MONITOR)}
 # Of an attempt whose RayJob and pods are not in this cluster.
 _GONE = ("rayJobName", "rayJobUID", "headPodUID", "jobStartTime", "nextAttemptTime", "observedGeneration")
-_OTHERS = ("kubectl.kubernetes.io/", "deployment.kubernetes.io/")
+# What other programs wrote down for themselves; and until when a step of a cluster that is gone waits for a training.
+_NOT_KEPT = ("kubectl.kubernetes.io/", "deployment.kubernetes.io/", HELD_UNTIL)
 
 Object = Mapping[str, Any]
 Tell = Callable[[str], None]
@@ -94,7 +96,7 @@ def kept(kind: Kind, found: Object) -> dict[str, Any]:
         "name": metadata["name"],
         "namespace": metadata["namespace"],
         "labels": dict(metadata.get("labels") or {}),
-        "annotations": {key: value for key, value in annotations.items() if not key.startswith(_OTHERS)},
+        "annotations": {key: value for key, value in annotations.items() if not key.startswith(_NOT_KEPT)},
     }
     record = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": told, "spec": found.get("spec") or {}}
     return {**record, "status": found["status"]} if kind is TRAINING_RUN and found.get("status") else record
