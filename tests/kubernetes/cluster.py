@@ -42,7 +42,11 @@ def keep(folder: Path) -> None:
 
 def keep_node(folder: Path) -> None:
     """Hold a cluster with a node."""
-    _hold(folder, Node(folder / "cluster", images=[packed_image(name) for name in node_tier.IMAGES]))
+    _hold(folder, Node(folder / "cluster", images=[packed_image(name) for name in _images()]))
+
+
+def _images() -> list[str]:
+    return os.environ.get("IMAGES", "").split() or list(node_tier.IMAGES)
 
 
 def _hold(folder: Path, cluster: ControlPlane) -> None:
@@ -67,10 +71,10 @@ def up_node(folder: Path) -> None:
     """The same with a node."""
     if reason := node_tier.why_not():
         sys.exit(f"No node can run here: {reason}.")
-    node_tier.make_ready(node_tier.IMAGES)
+    node_tier.make_ready(_images())
     seconds = _start_keeper(folder, "keep-node")
     print(f"A control plane, a node and KubeRay are up ({seconds:.0f} s). The node has no way out and these images:")
-    print(f"  {' '.join(reference(name) for name in node_tier.IMAGES)}")
+    print(f"  {' '.join(reference(name) for name in _images())}")
     print(f"  {folder / 'cluster' / 'nn'} COMMAND runs a command inside, where Services have their names.")
     _say_how(folder)
 
