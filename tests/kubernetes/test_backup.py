@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,9 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Objects:
 def prepare(plane: ControlPlane, rendered: Objects) -> None:
     """Our kinds, the namespaces, and what the chart gives backups there."""
     for name in (NAMESPACE, TEAM):
-        plane.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}, "testbed")
+        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+        metadata = {"name": name, "labels": labels}
+        plane.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}, "testbed", force=True)
         plane.wait_for(f"/api/v1/namespaces/{name}/serviceaccounts/default")
     for each in rendered:
         name = each["metadata"]["name"]
@@ -407,6 +410,28 @@ def test_a_cluster_in_use_is_refused_and_says_what_is_in_it(
         assert words in refused["error"]["message"]
     kept = after.headrace("restore", backup["uri"], "--yes", "--existing", "keep")
     assert [kept["restored"][kind] for kind in ("TrainingRun", "ModelDeployment", "ModelMonitor")] == [0, 0, 0]
+
+
+def test_restricted_pod_security_takes_the_pods_of_backups_and_of_restores(before: Site, rendered: Objects) -> None:
+    api, jobs = before.plane.api, f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs"
+    api.apply(rendered.one("CronJob", "headrace-backup"), "testbed", force=True)
+    created = ("create", "job", "-n", NAMESPACE, "--from=cronjob/headrace-backup", "--dry-run=client", "-o", "json")
+    for name, words in (("by-hand", None), ("restore", ["headrace", "restore"])):  # as docs/backup.md has it
+        manifest = json.loads(before.plane.kubectl(*created, name))
+        container = manifest["spec"]["template"]["spec"]["containers"][0]
+        container["command"] = words or container["command"]
+        api.post(jobs, manifest)
+        (pod,) = eventually(partial(pods_of, before, name), seconds=60)
+        assert {"MLFLOW_BACKEND_STORE_URI", "AWS_ACCESS_KEY_ID", "HEADRACE_STORE"} <= {
+            each["name"] for each in pod["spec"]["containers"][0]["env"]
+        }
+        api.delete(f"{jobs}/{name}", {"propagationPolicy": "Background"})
+    api.delete(f"/apis/batch/v1/namespaces/{NAMESPACE}/cronjobs/headrace-backup")
+
+
+def pods_of(site: Site, job: str) -> list[Object]:
+    found: list[Object] = site.plane.api.list(f"/api/v1/namespaces/{NAMESPACE}/pods", labelSelector=f"job-name={job}")
+    return found
 
 
 def test_two_backups_at_once_are_one(before: Site) -> None:
