@@ -35,7 +35,7 @@ def images() -> dict[str, Image]:
     return {name: packed_image(name) for name in OURS}
 
 
-@pytest.fixture(params=OURS)
+@pytest.fixture(scope="module", params=OURS)
 def contents(request: pytest.FixtureRequest, images: dict[str, Image]) -> Iterator[Contents]:
     with Contents(images[request.param]) as found:
         yield found
@@ -50,7 +50,7 @@ def roots(images: dict[str, Image], tmp_path_factory: pytest.TempPathFactory) ->
 def test_no_tool_that_builds_or_installs_is_left(contents: Contents) -> None:
     programs = [path for path in contents.files if re.match(r"(usr/)?(local/)?s?bin/|usr/lib/gcc", path)]
     assert [path for path in programs if TOOLS.search(path)] == []
-    gone = ("pip", "ensurepip", "setuptools/_vendor/wheel")
+    gone = ("pip", "wheel", "uv")  # setuptools stays where torch depends on it
     assert [name for name in gone if f"{PACKAGES}{name}/__init__.py" in contents.files] == []
     assert [path for path in contents.files if path.startswith("var/lib/apt/lists/")] == []
 
@@ -77,7 +77,7 @@ def test_the_bill_of_materials_lists_all_that_is_installed_and_nothing_else(cont
 
 
 def test_every_module_is_compiled_so_that_no_pod_compiles_it_again(contents: Contents) -> None:
-    """But those that are not Python 3.11, and those that the operator imports only when it is given a kubeconfig."""
+    """But one that is not Python 3.11, and those that the operator imports only when it is given a kubeconfig."""
     missing, checked = [], []
     for path in contents.files:
         folder, _, name = path.rpartition("/")
@@ -89,7 +89,8 @@ def test_every_module_is_compiled_so_that_no_pod_compiles_it_again(contents: Con
         elif contents.read(compiled, 8)[4] != UNCHECKED_HASH:
             checked.append(path)
     assert checked == []
-    assert [path for path in missing if not path.startswith(("kubernetes_asyncio/", "pygments/"))] == []
+    missing = [path for path in missing if not path.startswith(("kubernetes_asyncio/", "pygments/"))]
+    assert [path for path in missing if not path.endswith("py312_intrinsics.py")] == []
 
 
 def test_nothing_can_be_written_or_has_rights_of_its_own(contents: Contents) -> None:
@@ -157,7 +158,7 @@ print(ssl.create_default_context().cert_store_stats()["x509_ca"] > 100)
     done = run(images[name], roots[name], "python", "-c", tries)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0] == "65532 65532 [65532] headrace /home/headrace"
+    assert lines[0] == "65532 65532 [] headrace /home/headrace"
     assert [line for line in lines if line.startswith("wrote")] == ["wrote to /tmp", "wrote to /home/headrace"]
     assert lines[-1] == "True"
 

@@ -59,6 +59,7 @@ def unpack(image: Image, folder: Path) -> Path:
     for layer in image.layers:
         command = ["tar", "-x", "--numeric-owner", "--keep-directory-symlink", "-C", folder, "-f", layer.file]
         subprocess.run(command, check=True)
+    folder.chmod(0o755)
     return folder
 
 
