@@ -12,7 +12,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from headrace_testbed.cache import cache_root
@@ -27,18 +27,27 @@ _KEPT = ("io.containerd.metadata.v1.bolt", _CONTENT, _SNAPSHOTS)
 class ImageStore:
     """A folder of the cache that nobody else uses now; containerd's `root` is below it."""
 
-    def __init__(self) -> None:
-        for number in itertools.count():
-            self.folder = cache_root() / f"containerd-{number}"
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.folder / ".lock", "w")  # noqa: SIM115 - held until the node is gone
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                self._lock.close()
-        self.root = self.folder / "root"
-        self._aside = self.folder / "aside"
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = open(folder / ".lock", "w")  # noqa: SIM115 - held until the node is gone
+        self.root = folder / "root"
+        self._aside = folder / "aside"
+
+    def taken(self) -> bool:
+        """Take it, unless another node has it."""
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.close()
+            return False
+        return True
+
+    def lacks(self, layers: Iterable[Layer]) -> int:
+        """How many bytes of LAYERS it does not remember."""
+        file = self._aside / "kept.json"
+        kept = {Path(each).name for each in json.loads(file.read_text())} if file.exists() else set()
+        return sum(each.size for each in layers if each.digest.removeprefix("sha256:") not in kept)
 
     def close(self) -> None:
         """Let the next node have it."""
@@ -100,3 +109,20 @@ class ImageStore:
     def blobs(self) -> set[str]:
         """The digests of all content in it."""
         return {f"{each.parent.name}:{each.name}" for each in self._blobs()}
+
+
+def take_store(layers: Sequence[Layer]) -> ImageStore:
+    """A store that nobody uses: of those, the one that lacks least of LAYERS; a new one if all are in use."""
+    free = []
+    for number in itertools.count():
+        folder = cache_root() / f"containerd-{number}"
+        if free and not folder.exists():
+            break
+        store = ImageStore(folder)
+        if store.taken():
+            free.append(store)
+    best = min(free, key=lambda store: store.lacks(layers))
+    for store in free:
+        if store is not best:
+            store.close()
+    return best

@@ -22,7 +22,7 @@ from headrace_testbed.api import ApiError, Object
 from headrace_testbed.components import Place
 from headrace_testbed.control_plane import ControlPlane
 from headrace_testbed.debian import debian_packages
-from headrace_testbed.image_store import ImageStore
+from headrace_testbed.image_store import take_store
 from headrace_testbed.node_daemons import DNS_READY, NAME, NodeDaemons, dns_rights
 from headrace_testbed.node_images import Importer, fingerprint, lacking, pause_image
 from headrace_testbed.oci import Image
@@ -59,8 +59,8 @@ class Node(ControlPlane):
         cgroup = f"headrace-node-{os.getpid()}-{folder.name}"
         self.sandbox = Sandbox(cgroup, folder, packages())
         super().__init__(folder, audit_policy, Place(self.sandbox.prefix, ADDRESS))
-        self._store = ImageStore()
         self._images = [pause_image(), *images]
+        self._store = take_store([layer for image in self._images for layer in image.layers])
         self._importer = Importer(self.sandbox.prefix, self._store)
         self._doors: list[socket.socket] = []
         self._open_ports: set[int] = set()
@@ -140,9 +140,11 @@ class Node(ControlPlane):
             for image in new:
                 print(f"  unpacking the image {image.name} ({image.size / 1e6:.0f} MB) ...", flush=True)
                 self._importer.give(image)
-            self._importer.collect()
+            outdated = self._importer.forget_other_tags(self._store.images, self._images)
             self.containerd.stop()
-            self._store.put_aside(self._store.images | {each.name: fingerprint(each) for each in new})
+            self._store.share(layer for image in self._images for layer in image.layers)
+            known = {name: mark for name, mark in self._store.images.items() if name not in outdated}
+            self._store.put_aside(known | {each.name: fingerprint(each) for each in new})
             self._start_containerd()
 
     # -- its volumes --------------------------------------------------------------------------------------------------

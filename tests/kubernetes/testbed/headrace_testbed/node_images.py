@@ -6,7 +6,7 @@ import contextlib
 import json
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from headrace_testbed.builds import program
@@ -65,7 +65,11 @@ class Importer:
         if ctr.returncode:
             raise RuntimeError(f"containerd does not take the image {image.name}: {said.strip()}")
 
-    def collect(self) -> None:
-        """Let containerd drop what newer images of the same names have replaced."""
-        for words in (["tag", PAUSE, "unused:1"], ["rm", "--sync", "unused:1"]):
+    def forget_other_tags(self, names: Iterable[str], images: Sequence[Image]) -> list[str]:
+        """Drop those of NAMES that are other tags of IMAGES, and whatever no image needs any more; what was dropped."""
+        wanted = {each.name for each in images}
+        repositories = {name.rpartition(":")[0] for name in wanted}
+        outdated = [name for name in names if name not in wanted and name.rpartition(":")[0] in repositories]
+        for words in (["tag", PAUSE, "unused:1"], ["rm", "--sync", "unused:1", *outdated]):  # which collects
             subprocess.run([*self._ctr, "images", *words], capture_output=True, check=True)
+        return outdated

@@ -42,8 +42,8 @@ def invalid(service: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What one pass found: the clusters, the one whose Serve it looked at, that one's applications, and the one behind the
-    Services when it began: its pods are counted, as endpoints follow later."""
+    """What one pass found: the clusters, the one whose Serve it looked at, that one's applications, and the one behind
+    the Services when it began: its pods are counted, as endpoints follow later."""
 
     active: View | None
     pending: View | None
