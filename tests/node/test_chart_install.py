@@ -18,10 +18,11 @@ from headrace_testbed.api import Object
 from headrace_testbed.footprint import footprints, table, total
 from headrace_testbed.helm import NAMESPACE
 from headrace_testbed.node import Node
-from headrace_testbed.release import IMAGES, WORKSPACE, Release
+from headrace_testbed.release import THEIRS, WORKSPACE, Release
 from headrace_testbed.waiting import eventually
 
-pytestmark = [pytest.mark.images(*IMAGES), pytest.mark.timeout(900)]
+# Not the runtime: no Ray cluster is made here.
+pytestmark = [pytest.mark.images("operator", "mlflow", *THEIRS), pytest.mark.timeout(900)]
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
 IDLE_SECONDS = 60
 # What Kubeflow's documentation names for its own components; ours is to be small beside it.
