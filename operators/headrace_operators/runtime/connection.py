@@ -31,12 +31,15 @@ class Connection:
         tls: what to trust, and our client certificate if we have one; None for plain HTTP.
         authorization: the value of the Authorization header now; None for none.
         namespace: the namespace we run in, or that the kubeconfig's context names.
+        renew: forget credentials that were read, as the API server does not take them or is not trusted by them; the
+            next `authorization` reads again.
     """
 
     url: str
     tls: ssl.SSLContext | None
     authorization: Callable[[], Awaitable[str | None]]
     namespace: str
+    renew: Callable[[], None] = lambda: None
 
 
 async def connect(kubeconfig: str | None, service_account: Path = SERVICE_ACCOUNT) -> Connection:
@@ -51,28 +54,44 @@ async def connect(kubeconfig: str | None, service_account: Path = SERVICE_ACCOUN
 
 
 def in_cluster(service_account: Path = SERVICE_ACCOUNT) -> Connection:
-    """The connection of a pod; its token is read again every minute, for it is replaced."""
+    """The connection of a pod; its token and the API server's CA are read again every minute, for both are replaced."""
     host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ.get("KUBERNETES_SERVICE_PORT", "443")
     namespace = service_account / "namespace"
+    mounted = _Mounted(service_account)
     return Connection(
         url=f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}",
-        tls=ssl.create_default_context(cafile=str(service_account / "ca.crt")),
-        authorization=_TokenFile(service_account / "token").header,
+        tls=mounted.tls,
+        authorization=mounted.header,
         namespace=namespace.read_text().strip() if namespace.exists() else "default",
+        renew=mounted.forget,
     )
 
 
-class _TokenFile:
-    def __init__(self, path: Path) -> None:
-        self._path = path
+class _Mounted:
+    """What the kubelet mounts for a ServiceAccount, and replaces."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._ca = (folder / "ca.crt").read_text()
+        self.tls = ssl.create_default_context(cadata=self._ca)
         self._read_at = -_TOKEN_SECONDS
         self._token = ""
+
+    def forget(self) -> None:
+        self._read_at = -_TOKEN_SECONDS
 
     async def header(self) -> str:
         now = time.monotonic()
         if now - self._read_at >= _TOKEN_SECONDS:
-            self._token, self._read_at = self._path.read_text().strip(), now
+            self._token, self._read_at = (self._folder / "token").read_text().strip(), now
+            self._trust((self._folder / "ca.crt").read_text())
         return f"Bearer {self._token}"
+
+    def _trust(self, authorities: str) -> None:
+        """Trust AUTHORITIES, too: a CA is replaced by a bundle of the old one and the new one first."""
+        if authorities != self._ca:
+            self.tls.load_verify_locations(cadata=authorities)
+            self._ca = authorities
 
 
 async def from_kubeconfig(path: str | None) -> Connection:

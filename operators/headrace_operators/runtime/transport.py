@@ -27,6 +27,7 @@ Guard = Callable[[], None]
 _TIMEOUT_SECONDS = 30.0
 _CONNECT_SECONDS = 10.0
 _SILENCE_SECONDS = 150.0  # the API server sends a bookmark a minute: a watch that is silent for longer is dead
+_UNAUTHORIZED = 401
 _PATIENCE = 5  # times that a request is sent again because the API server said 429
 _LONGEST_PATIENCE_SECONDS = 10.0
 # Bytes that nobody acknowledged for so long are dropped with their connection, also those of a connection that we have
@@ -64,6 +65,7 @@ class Transport:
             NotLeading: the guard raised it.
         """
         data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        renewed = False
         for attempt in range(_PATIENCE + 1):
             if self._guard is not None:
                 self._guard()
@@ -73,6 +75,11 @@ class Transport:
                 if attempt == _PATIENCE:
                     raise
                 await asyncio.sleep(_patience(error, attempt))
+            except ApiError as error:  # nothing was carried out: our token was replaced, or the API server's CA
+                if renewed or not _is_stranger(error):
+                    raise
+                renewed = True
+                self._connection.renew()
         raise AssertionError("unreachable")
 
     async def _once(
@@ -112,6 +119,8 @@ class Transport:
             ) as response:
                 metrics.REQUESTS.labels(str(response.status), "GET").inc()
                 if response.status >= 300:
+                    if response.status == _UNAUTHORIZED:
+                        self._connection.renew()  # whoever watches asks again
                     raise _error(response, await response.read())
                 yield _lines(response.content)
 
@@ -196,6 +205,11 @@ def _as_unreachable(method: str, path: str, timeout_seconds: float) -> Any:
         metrics.REQUESTS.labels("<error>", method).inc()
         words = f"no answer in {timeout_seconds:g} s" if isinstance(error, TimeoutError) else str(error)
         raise Unreachable(0, "Unreachable", f"{method} {path}: {words or type(error).__name__}") from error
+
+
+def _is_stranger(error: ApiError) -> bool:
+    """Whether the API server does not know us, or we do not know it."""
+    return error.status == _UNAUTHORIZED or isinstance(error.__cause__, aiohttp.ClientConnectorCertificateError)
 
 
 def _error(response: aiohttp.ClientResponse, raw: bytes) -> ApiError:
