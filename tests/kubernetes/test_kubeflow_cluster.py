@@ -87,6 +87,7 @@ def stand_in(workspace: Workspace, s3: S3Store, tmp_path: Path) -> Iterator[Kube
 def send(workspace: Workspace, stand_in: KubeflowStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Send:
     """Sends a run whose TrainingRun KubeRay's double treats as a script says."""
     monkeypatch.setenv("HEADRACE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HEADRACE_STORE", workspace.store.url)  # as the target sets it, and taken back
     monkeypatch.setattr(following, "POLL_SECONDS", 0.2)
     write_targets(tmp_path / "home", stand_in, tmp_path)
     path = tmp_path / "home" / "targets.yaml"

@@ -20,7 +20,7 @@ from headrace_pipelines.kubeflow.run import ClusterRun
 from headrace_pipelines.kubeflow.submission import submit
 from headrace_testbed.control_plane import ControlPlane
 from kfp_stand_in import Beats, Failed, KubeflowStandIn, Script, World
-from kfp_stand_in.bed import IMAGE, Steps, write_spec, write_targets
+from kfp_stand_in.bed import IMAGE, Steps, forget_sites, write_spec, write_targets
 
 pytestmark = pytest.mark.timeout(120)
 Begin = Callable[..., ClusterRun]
@@ -44,8 +44,7 @@ def begin(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Begin:
     """Sends a run to a target whose kubeconfig shows NAMESPACE."""
-    for name in ("HEADRACE_STORE", "MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL"):
-        monkeypatch.delenv(name, raising=False)
+    forget_sites(monkeypatch)
     monkeypatch.setenv("HEADRACE_HOME", str(tmp_path / "home"))
 
     def send(**kubeflow: Any) -> ClusterRun:

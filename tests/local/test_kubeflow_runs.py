@@ -5,14 +5,11 @@ The steps are played: they write into the store what real ones write. `test_kube
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,74 +18,24 @@ import yaml
 
 import headrace
 from headrace.base.errors import InvalidInput, SpecInvalid, Unavailable
-from headrace.cli.main import execute
 from headrace.cli.output import RUN_RECORD
-from headrace.spec import load_spec
 from headrace.store.step_files import is_cancelled
 from headrace_pipelines import sites
-from headrace_pipelines.kubeflow import absence, api, connection, following
+from headrace_pipelines.kubeflow import api, following
 from headrace_pipelines.kubeflow.cluster import Cluster
-from headrace_pipelines.kubeflow.run import ClusterRun, list_runs
-from headrace_pipelines.kubeflow.submission import claim, submit
-from headrace_testbed.pki import Pki
+from headrace_pipelines.kubeflow.run import list_runs
+from headrace_pipelines.kubeflow.submission import claim
 from kfp_stand_in import Beats, KubeflowStandIn, Script, World
-from kfp_stand_in.bed import IMAGE, METRICS, Steps, write_spec, write_targets
+from kfp_stand_in.bed import IMAGE, METRICS, forget_sites, write_spec, write_targets
+from kfp_stand_in.commands import Bed
 
 pytestmark = pytest.mark.timeout(120)
 QUICK = Beats(scale=0.005)
 
 
-class Bed:
-    """A target, the commands on it, and the stand-in behind it."""
-
-    def __init__(self, folder: Path, stand_in: KubeflowStandIn, capture: pytest.CaptureFixture[str]) -> None:
-        self.folder = folder
-        self.stand_in = stand_in
-        self.steps = Steps(str(folder / "store"))
-        self.play()
-        self.spec = write_spec(folder)
-        self._capture = capture
-        self.out = self.err = ""
-
-    def play(self, **instead: Any) -> None:
-        self.stand_in.world.work = Script(**self.steps.plays(**instead))
-
-    def target(self, **kubeflow: Any) -> None:
-        write_targets(self.folder / "home", self.stand_in, self.folder / "store", **kubeflow)
-
-    def __call__(self, *words: str) -> int:
-        stdout, stream = os.dup(1), sys.stdout
-        try:
-            return execute([str(word) for word in words])
-        finally:
-            os.dup2(stdout, 1)
-            sys.stdout = stream
-            os.close(stdout)
-            self.out, self.err = self._capture.readouterr()
-
-    def json(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.out)
-        return found
-
-    def begin(self) -> ClusterRun:
-        cluster = Cluster.named("kubeflow")
-        return ClusterRun(submit(cluster, load_spec(self.spec)), cluster)
-
-    def until(self, holds: Callable[[], bool], seconds: float = 20.0) -> None:
-        deadline = time.monotonic() + seconds
-        while not holds():
-            assert time.monotonic() < deadline, "it did not come to that"
-            time.sleep(0.02)
-
-    def running(self, run: ClusterRun, step: str) -> None:
-        """Wait until STEP of RUN has said that it runs."""
-        self.until(lambda: any(e.get("step") == step and e.get("state") == "running" for e in run.events()))
-
-
 @pytest.fixture
 def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Bed]:
-    for name in ("HEADRACE_STORE", "MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "HEADRACE_EVENTS"):
-        monkeypatch.delenv(name, raising=False)
+    forget_sites(monkeypatch)
     monkeypatch.setenv("HEADRACE_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(following, "POLL_SECONDS", 0.05)
     with KubeflowStandIn(World(beats=QUICK)) as stand_in:
@@ -309,176 +256,6 @@ def test_a_status_says_that_a_step_is_overdue_without_ending_anything(bed: Bed) 
     assert record["state"] == "running"
     assert "step split has not started for" in record["findings"][0]["given"]
     assert bed.stand_in.runs()[0]["state"] == "RUNNING"
-
-
-# errors
-
-
-def test_a_server_that_is_down_ends_with_4_and_the_address_tried(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection.Connection.__init__, "__kwdefaults__", {"patience_seconds": 0.5})
-    bed.stand_in.go_away()
-    assert bed("run", bed.spec, "--on", "kubeflow", "--json") == 4
-    assert bed.stand_in.url in bed.json()["error"]["message"]
-    assert not (bed.folder / "store").exists()
-
-
-def test_a_server_that_comes_back_in_time_is_waited_for(bed: Bed) -> None:
-    bed.stand_in.go_away()
-    threading.Timer(1.0, bed.stand_in.come_back).start()
-    assert bed("run", bed.spec, "--on", "kubeflow", "--json") == 0
-
-
-def test_a_server_lost_in_mid_run_is_told_once_and_the_run_is_followed_to_its_end(bed: Bed) -> None:
-    bed.steps.seconds = 0.5
-    bed.play()
-
-    def lose() -> None:
-        bed.until(lambda: bool(bed.stand_in.runs()))
-        bed.stand_in.go_away()
-        time.sleep(1.0)
-        bed.stand_in.come_back()
-
-    threading.Thread(target=lose, daemon=True).start()
-    assert bed("run", bed.spec, "--on", "kubeflow") == 0
-    assert bed.out.count("cannot be reached") == 1
-    assert "all answers again" in bed.out
-
-
-def test_a_server_lost_for_good_ends_the_following_with_4_and_not_the_run(
-    bed: Bed, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(absence, "LOST_SECONDS", 0.3)
-    bed.play(train=bed.steps.waits("train"))
-
-    def lose() -> None:
-        bed.until(lambda: bool(bed.stand_in.runs()))
-        bed.stand_in.go_away()
-
-    threading.Thread(target=lose, daemon=True).start()
-    assert bed("run", bed.spec, "--on", "kubeflow", "--json") == 4
-    record = bed.json()
-    assert record["state"] == "running"
-    assert bed.stand_in.runs()[0]["display_name"] == f"{record['run_id']}-1"
-    assert bed.stand_in.url in record["error"]["message"]
-
-
-def test_a_proxy_without_its_server_is_no_silence_of_25_seconds(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection.Connection.__init__, "__kwdefaults__", {"patience_seconds": 0.5})
-    bed.stand_in.intercept = lambda method, path: (503, "text/html", "<html>no healthy upstream</html>")
-    began = time.monotonic()
-    assert bed("run", bed.spec, "--on", "kubeflow") == 4
-    assert time.monotonic() - began < 20
-    assert "HTTP 503" in bed.err
-
-
-def test_a_login_page_is_called_one(bed: Bed) -> None:
-    bed.stand_in.intercept = lambda method, path: (200, "text/html", "<html>sign in</html>")
-    assert bed("run", bed.spec, "--on", "kubeflow") == 2
-    assert "is it a login?" in bed.err
-
-
-def test_an_address_without_kubeflow_says_so(bed: Bed) -> None:
-    bed.target()
-    path = bed.folder / "home" / "targets.yaml"
-    path.write_text(path.read_text().replace(bed.stand_in.url, f"{bed.stand_in.url}/elsewhere"))
-    bed.stand_in.intercept = lambda method, asked: (404, "text/plain", "404 page not found")
-    assert bed("run", bed.spec, "--on", "kubeflow") == 2
-    assert "there is no Kubeflow Pipelines at" in bed.err
-
-
-def test_a_pipeline_that_kubeflow_refuses_is_told_with_its_words(bed: Bed) -> None:
-    def refuse(method: str, path: str) -> tuple[int, str, str] | None:
-        body = {"code": 13, "message": "Failed to compile to Argo: no such thing", "details": []}
-        return (500, "application/json", json.dumps(body)) if (method, path) == ("POST", "/runs") else None
-
-    bed.stand_in.intercept = refuse
-    assert bed("run", bed.spec, "--on", "kubeflow") == 1
-    assert "refused to create the run (500): Failed to compile to Argo: no such thing" in bed.err
-
-
-def test_a_lost_answer_to_create_run_makes_no_second_run(bed: Bed) -> None:
-    lost: list[str] = []
-    answer = bed.stand_in.answer
-
-    def lose(method: str, target: str, headers: Any, body: bytes) -> Any:
-        told = answer(method, target, headers, body)
-        if method == "POST" and target.endswith("/runs") and not lost:
-            lost.append(target)
-            return 502, "text/html", b"<html>bad gateway</html>"
-        return told
-
-    bed.stand_in.answer = lose  # type: ignore[method-assign]
-    assert bed("run", bed.spec, "--on", "kubeflow", "--json") == 0
-    assert lost
-    assert len(bed.stand_in.runs()) == 1
-
-
-# who may
-
-
-def test_a_token_is_read_anew_for_every_request(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    token = bed.folder / "token"
-    token.write_text("first\n")
-    world = bed.stand_in.world
-    world.multi_user, world.tokens = True, {"first": {"team-a"}}
-    bed.target(namespace="team-a", token_file=str(token))
-    bed.steps.seconds = 0.3
-    bed.play()
-
-    def renew() -> None:
-        bed.until(lambda: bool(bed.stand_in.runs()))
-        world.tokens = {"second": {"team-a"}}
-        time.sleep(0.5)
-        token.write_text("second\n")
-
-    threading.Thread(target=renew, daemon=True).start()
-    assert bed("run", bed.spec, "--on", "kubeflow") == 0
-    assert "does not know the token (401)" in bed.out
-
-
-@pytest.mark.parametrize(
-    ("token", "namespace", "said"),
-    [
-        ("bad", "team-a", "does not know the token (401)"),
-        ("good", "team-b", "does not allow to list pipelines (403)"),
-        (None, "team-a", "the environment variable KFP_TOKEN, which holds the token for Kubeflow, is not set"),
-    ],
-)
-def test_a_refused_caller_is_told_what_to_mend(
-    bed: Bed, monkeypatch: pytest.MonkeyPatch, token: str | None, namespace: str, said: str
-) -> None:
-    bed.stand_in.world.multi_user, bed.stand_in.world.tokens = True, {"good": {"team-a"}}
-    bed.target(namespace=namespace, token_env="KFP_TOKEN")
-    monkeypatch.delenv("KFP_TOKEN", raising=False)
-    if token is not None:
-        monkeypatch.setenv("KFP_TOKEN", token)
-    assert bed("run", bed.spec, "--on", "kubeflow") == 2
-    assert said in bed.err
-    assert token is None or token not in bed.err.split()
-
-
-def test_a_multi_user_kubeflow_needs_a_namespace(bed: Bed) -> None:
-    bed.stand_in.world.multi_user = True
-    assert bed("run", bed.spec, "--on", "kubeflow") == 2
-    assert "names no namespace" in bed.err
-
-
-def test_the_targets_ca_is_what_its_certificate_is_held_to(
-    bed: Bed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(connection.Connection.__init__, "__kwdefaults__", {"patience_seconds": 0.2})
-    pki, other = Pki(tmp_path / "pki"), Pki(tmp_path / "other")
-    certificate, key = pki.server("kubeflow")
-    with KubeflowStandIn(World(beats=QUICK), certificate=(str(certificate), str(key))) as secure:
-        bed.stand_in = secure
-        bed.play()
-        bed.target(ca=str(pki.ca_file))
-        assert bed("run", bed.spec, "--on", "kubeflow") == 0
-        bed.target(ca=str(other.ca_file))
-        assert bed("run", bed.spec, "--on", "kubeflow") == 4
-        assert "CERTIFICATE_VERIFY_FAILED" in bed.err
-        bed.target(verify=False)
-        assert bed("run", bed.spec, "--on", "kubeflow") == 0
 
 
 # cancelled and resumed

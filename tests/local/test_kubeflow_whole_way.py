@@ -20,7 +20,7 @@ from headrace_pipelines.kubeflow.run import ClusterRun, list_runs
 from headrace_pipelines.kubeflow.schedule import schedule
 from headrace_pipelines.kubeflow.submission import submit
 from kfp_stand_in import Beats, KubeflowStandIn, Programs, World
-from kfp_stand_in.bed import write_spec, write_targets
+from kfp_stand_in.bed import forget_sites, write_spec, write_targets
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -53,8 +53,7 @@ def place(head: Head, headrace_home: Path, tmp_path_factory: pytest.TempPathFact
     world.config_maps["headrace-site"] = {"HEADRACE_STORE": str(headrace_home / "store")}
     world.secrets["headrace-store"] = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "key"}
     with KubeflowStandIn(world) as stand_in, pytest.MonkeyPatch.context() as patch:
-        for name in ("HEADRACE_STORE", "MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL"):
-            patch.delenv(name, raising=False)
+        forget_sites(patch)
         yield Place(headrace_home, folder, stand_in, programs)
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import pytest
 
 from headrace.base.errors import GateRefused, InvalidInput, Unavailable
+from headrace.spec.targets import Target
+from headrace_pipelines.kubeflow import cluster
 from headrace_pipelines.kubeflow.absence import LOST_SECONDS, UNKNOWN_TOKEN_SECONDS, Absence
 from headrace_pipelines.kubeflow.answers import refusal, words
 from headrace_pipelines.kubeflow.beats import beats
@@ -237,6 +240,25 @@ def test_a_refusal_is_told_in_kubeflows_words_wherever_they_stand() -> None:
 @pytest.mark.parametrize(("status", "code"), [(401, 2), (403, 2), (404, 1), (500, 1), (502, 4), (503, 4), (504, 4)])
 def test_every_status_has_its_exit_code(status: int, code: int) -> None:
     assert refusal(status, "{}", "https://x", "read the run").exit_code == code
+
+
+# the environment
+
+
+def test_a_target_takes_nothing_of_another_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HEADRACE_STORE", "MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mine")
+    host = {"host": "https://x"}
+    one = {"kubeflow": host, "image": "i", "store": "/one", "mlflow": "http://one", "s3_endpoint": "http://s3"}
+    two = {"kubeflow": host, "image": "i", "store": "/two"}
+    monkeypatch.setattr(cluster, "find_target", lambda name: Target.model_validate({"one": one, "two": two}[name]))
+    cluster.Cluster.named("one")
+    assert (os.environ["HEADRACE_STORE"], os.environ["MLFLOW_TRACKING_URI"]) == ("/one", "http://one")
+    cluster.Cluster.named("two")
+    assert (os.environ["HEADRACE_STORE"], os.environ["MLFLOW_TRACKING_URI"]) == ("/two", "http://mine")
+    assert "AWS_ENDPOINT_URL" not in os.environ
 
 
 # the pipeline and its arguments

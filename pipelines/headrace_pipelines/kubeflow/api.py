@@ -6,21 +6,15 @@ makes a second one.
 
 from __future__ import annotations
 
-import json
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from headrace.base.errors import Unavailable
 from headrace_pipelines.kubeflow.answers import Refused
 from headrace_pipelines.kubeflow.connection import Connection
-from headrace_pipelines.kubeflow.ir import PIPELINE, Ir
-
-PAGE = 100
-EQUALS = 1  # as kfp.Client itself writes it
-Record = dict[str, Any]
+from headrace_pipelines.kubeflow.ir import Ir
+from headrace_pipelines.kubeflow.pages import PAGE, Record, named, pages
+from headrace_pipelines.kubeflow.uploads import Uploads
 
 
 class Kubeflow:
@@ -38,72 +32,9 @@ class Kubeflow:
     def _namespace(self) -> str | None:
         return self.connection.kubeflow.namespace
 
-    # pipelines
-
     def version_of(self, ir: Ir) -> tuple[str, str]:
         """The ids of the pipeline and of the version that IR is, uploaded where they are not there yet."""
-        pipeline = self._pipeline() or self._made(
-            lambda path: self._upload_pipeline(path), ir, lambda: self._pipeline()
-        )
-        version = self._version(pipeline, ir.version) or self._made(
-            lambda path: self._upload_version(path, pipeline, ir.version),
-            ir,
-            lambda: self._version(pipeline, ir.version),
-        )
-        return pipeline, version
-
-    def _made(self, upload: Callable[[str], str], ir: Ir, find: Callable[[], str | None]) -> str:
-        """What UPLOAD makes of a file with IR; what FIND finds where somebody else was quicker."""
-        with tempfile.TemporaryDirectory(prefix="headrace-") as folder:
-            path = Path(folder) / "pipeline.yaml"
-            path.write_text(ir.text, encoding="utf-8")
-            try:
-                return upload(str(path))
-            except Refused as refused:
-                found = find() if refused.status == 409 else None
-                if found is None:
-                    raise
-                return found
-
-    def _upload_pipeline(self, path: str) -> str:
-        made = self.connection.call(
-            "upload the pipeline",
-            lambda client: client.upload_pipeline(path, pipeline_name=PIPELINE, namespace=self._namespace),
-        )
-        return str(made["pipeline_id"])
-
-    def _upload_version(self, path: str, pipeline: str, name: str) -> str:
-        made = self.connection.call(
-            "upload the pipeline's version",
-            lambda client: client.upload_pipeline_version(path, name, pipeline_id=pipeline),
-        )
-        return str(made["pipeline_version_id"])
-
-    def _pipeline(self) -> str | None:
-        wanted = _named("display_name", PIPELINE)
-        for found in self._pages(
-            "list pipelines",
-            "pipelines",
-            lambda client, token: client.list_pipelines(
-                page_token=token, page_size=PAGE, filter=wanted, namespace=self._namespace
-            ),
-        ):
-            if found.get("display_name") == PIPELINE:
-                return str(found["pipeline_id"])
-        return None
-
-    def _version(self, pipeline: str, name: str) -> str | None:
-        wanted = _named("display_name", name)
-        for found in self._pages(
-            "list the pipeline's versions",
-            "pipeline_versions",
-            lambda client, token: client.list_pipeline_versions(
-                pipeline, page_token=token, page_size=PAGE, filter=wanted
-            ),
-        ):
-            if found.get("display_name") == name:
-                return str(found["pipeline_version_id"])
-        return None
+        return Uploads(self.connection).version_of(ir)
 
     def experiment(self, name: str) -> str:
         """The id of the experiment NAME, made where there is none."""
@@ -145,8 +76,9 @@ class Kubeflow:
 
     def find_run(self, experiment: str | None, name: str) -> Record | None:
         """The newest run of that display name, or None."""
-        wanted = _named("display_name", name)
-        for found in self._pages(
+        wanted = named("display_name", name)
+        for found in pages(
+            self.connection,
             "list runs",
             "runs",
             lambda client, token: client.list_runs(
@@ -210,7 +142,8 @@ class Kubeflow:
     def recurring_runs(self) -> list[Record]:
         """Every recurring run of the namespace."""
         return list(
-            self._pages(
+            pages(
+                self.connection,
                 "list schedules",
                 "recurringRuns",
                 lambda client, token: client.list_recurring_runs(
@@ -230,20 +163,3 @@ class Kubeflow:
     def continue_recurring_run(self, identity: str) -> None:
         """Make its runs again."""
         self.connection.call("continue the schedule", lambda client: client.enable_recurring_run(identity))
-
-    def _pages(self, doing: str, items: str, ask: Callable[[Any, str], Any]) -> Iterator[Record]:
-        token = ""
-        while True:
-            page = self.connection.call(doing, partial(_swapped, ask, token)) or {}
-            yield from page.get(items) or ()
-            token = page.get("next_page_token") or ""
-            if not token:
-                return
-
-
-def _swapped(ask: Callable[[Any, str], Any], token: str, client: Any) -> Any:
-    return ask(client, token)
-
-
-def _named(key: str, value: str) -> str:
-    return json.dumps({"predicates": [{"operation": EQUALS, "key": key, "stringValue": value}]})

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import fsspec
 
-from headrace.spec.targets import ENVIRONMENT, Target, find_target
+from headrace.spec.targets import Target, find_target
 from headrace.store import Store
 from headrace_pipelines.kubeflow.api import Kubeflow
 from headrace_pipelines.kubeflow.connection import Connection
@@ -39,18 +39,19 @@ class Cluster:
         return Kubeflow(Connection(self.target.kubeflow))
 
 
-_given: dict[str, str | None] = {}  # what the environment said before the first target
+_said: dict[str, tuple[str, str | None]] = {}  # what a target says now in the environment, and what stood there before
 
 
 def _enter(target: Target) -> None:
-    """Let the environment say what TARGET says, and what it said at first where that says nothing."""
-    told = target.environment()
-    for name in ENVIRONMENT:
-        wanted = told.get(name, _given.setdefault(name, os.environ.get(name)))
-        if wanted is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = wanted
+    """Let the environment say what TARGET says, and what it said before where that says nothing."""
+    for name, (ours, before) in _said.items():
+        if os.environ.get(name) == ours:
+            os.environ.pop(name)
+            os.environ.update({} if before is None else {name: before})
+    _said.clear()
+    for name, value in target.environment().items():
+        _said[name] = value, os.environ.get(name)
+        os.environ[name] = value
     protocol, separator, _ = target.store.partition("://")
     if separator:  # filesystems are kept by their arguments, and the environment is none
         with suppress(ImportError):  # said when the store is opened

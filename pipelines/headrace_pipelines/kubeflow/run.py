@@ -13,9 +13,9 @@ from datetime import datetime
 from typing import Any
 
 from headrace.base.errors import HeadraceError, InvalidInput
-from headrace.local.records import absent_steps, assemble, error_entry, result_of, steps_told
+from headrace.local.records import absent_steps, assemble, error_entry
 from headrace.store.run_events import EventReader
-from headrace.store.step_files import STEPS, ask_to_cancel, read_error
+from headrace.store.step_files import STEPS, ask_to_cancel
 from headrace_pipelines.kubeflow import following, reasons
 from headrace_pipelines.kubeflow.beats import beats
 from headrace_pipelines.kubeflow.cluster import Cluster
@@ -31,6 +31,7 @@ from headrace_pipelines.kubeflow.submission import (
 from headrace_pipelines.kubeflow.tasks import Seen, read_run
 from headrace_pipelines.kubeflow.verdict import Verdict, Words, cancellation, judge, judge_unknown
 from headrace_pipelines.kubeflow.watch import Event
+from headrace_pipelines.kubeflow.words import step_states, words_of
 
 SENDING_SECONDS = 60.0  # for a sender to tell Kubeflow what it has claimed; a dead one never does
 CANCEL_SECONDS = 120.0  # Kubeflow takes 2 to 3
@@ -131,34 +132,18 @@ class ClusterRun:
         return (str(self.attempt), f"{self.attempt}.1")
 
     def _words(self) -> Words:
-        found = {step: result_of(self.cluster.store, self.run_id, step, self._attempts) for step in self.steps}
-        results = {step: result for step, result in found.items() if result is not None}
-        errors = {step: error for step in self.steps if step not in results and (error := self._error_of(step))}
-        return Words(self.steps, results, errors)
-
-    def _error_of(self, step: str) -> dict[str, Any] | None:
-        found = (read_error(self.cluster.store, self.run_id, step, attempt) for attempt in self._attempts)
-        return next((error for error in found if error is not None), None)
+        return words_of(self.cluster.store, self.run_id, self.steps, self._attempts)
 
     def _record(self, verdict: Verdict, seen: Seen | None) -> dict[str, Any]:
         words, entry = self._words(), None
         if verdict.error is not None:
             entry = error_entry(verdict.error, verdict.step, f"headrace logs {self.run_id}")
-        steps = self._step_states(words)
+        steps = step_states(words, self.events(), absent_steps(self.request["spec"]))
         record = assemble(self.run_id, self.cluster.store, self._attempts, steps, state=verdict.state, error=entry)
         where = {"target": self.cluster.name, "host": self.cluster.kubeflow.host, "run_id": self._identity}
         took = {step: float(result.get("seconds") or 0.0) for step, result in words.results.items()}
         spent = {} if seen is None else beats(seen, took)
         return {**record, "kubeflow": {**where, "attempt": self.attempt, **spent}}
-
-    def _step_states(self, words: Words) -> list[dict[str, Any]]:
-        steps = steps_told(self.events(), absent_steps(self.request["spec"]))
-        for step in steps:
-            if (result := words.results.get(step["name"])) is not None:
-                step.update(state=result.get("state"), seconds=result.get("seconds"))
-            elif step["name"] in words.errors:
-                step["state"] = "failed"
-        return steps
 
     # what it tells
 

@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
+from headrace.spec.targets import ENVIRONMENT
 from headrace.store import Store
 from headrace.store.run_events import events_uri
 from headrace.store.step_files import result_uri, step_uri, write_note
@@ -43,6 +45,13 @@ SPEC = {
     "register": "digits",
     "deploy": "digits",
 }
+
+
+def forget_sites(patch: pytest.MonkeyPatch) -> None:
+    """Let nothing of another site be in the environment, and of this one's nothing when the test is over."""
+    for name in (*ENVIRONMENT, "HEADRACE_EVENTS"):
+        patch.setenv(name, "")  # known to PATCH, which else would not undo what the tested program sets
+        patch.delenv(name)
 
 
 def write_targets(home: Path, stand_in: KubeflowStandIn, store: Path, **kubeflow: Any) -> None:

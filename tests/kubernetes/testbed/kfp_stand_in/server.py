@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
+from kfp_stand_in import calls  # noqa: F401 (registers them)
 from kfp_stand_in.answers import Problem
 from kfp_stand_in.api import Api, Request, fire
 from kfp_stand_in.life import Life
