@@ -256,9 +256,9 @@ def training_request(step: Step, part: Mapping[str, Any], split_fingerprint: str
 
 @contextmanager
 def local_folder(store: Store, uri: str) -> Iterator[Path]:
-    """A folder of the store as a local one for a block: itself on a laptop, a copy elsewhere."""
+    """A folder of the store as a local one for a block: itself on a laptop, a copy of the same name elsewhere."""
     if store.local:
         yield Path(store.path(uri))
         return
     with tempfile.TemporaryDirectory(prefix="headrace-") as copy:
-        yield store.get_folder(uri, Path(copy))
+        yield store.get_folder(uri, Path(copy) / uri.rstrip("/").rsplit("/", 1)[-1])

@@ -254,14 +254,17 @@ def endpoint_of(filesystem: fsspec.AbstractFileSystem | None = None) -> str:
 
 
 def _unreachable(url: str, endpoint: str, error: BaseException) -> Unavailable:
-    where = "" if endpoint == url else f" at {endpoint}"
-    return Unavailable(
-        f"{url} cannot be reached{where}: {type(error).__name__}: {_first_line(error)}",
-        action="check the server and AWS_ENDPOINT_URL; what was done is kept, and `headrace resume` goes on"
-        if where
-        else "check the address, the network and its credentials",
-        code="store-unavailable",
-    )
+    if endpoint == url:
+        why, action = _named(error), "check the address, the network and its credentials"
+    else:
+        silent = type(error).__name__ in ("EndpointConnectionError", "ConnectTimeoutError")
+        why = f"nobody answers at {endpoint}" if silent else f"{endpoint} fails: {_named(error)}"
+        action = "check the server and AWS_ENDPOINT_URL; a run that ended for this goes on with `headrace resume`"
+    return Unavailable(f"{url} cannot be reached: {why}", action=action, code="store-unavailable")
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {_first_line(error)}"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
