@@ -16,10 +16,10 @@ import httpx
 import pytest
 
 from headrace_testbed.api import ApiError, Object
+from headrace_testbed.cgroups import hierarchies
 from headrace_testbed.images import reference
 from headrace_testbed.node import Node
 from headrace_testbed.node_daemons import PAUSE
-from headrace_testbed.sandbox import hierarchies
 from headrace_testbed.waiting import eventually
 
 pytestmark = pytest.mark.images("ray")

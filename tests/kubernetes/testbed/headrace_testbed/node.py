@@ -7,30 +7,28 @@ without a way out. Tests stand outside and reach in: the API server as always, S
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 
-from headrace_testbed.apart import pass_on
 from headrace_testbed.api import ApiError, Object
 from headrace_testbed.components import Place
 from headrace_testbed.control_plane import ControlPlane
 from headrace_testbed.debian import debian_packages
+from headrace_testbed.doors import Doors
 from headrace_testbed.image_store import take_store
 from headrace_testbed.node_daemons import DNS_READY, NAME, NodeDaemons, dns_rights
 from headrace_testbed.node_images import Importer, fingerprint, lacking, pause_image
 from headrace_testbed.oci import Image
-from headrace_testbed.sandbox import ADDRESS, Sandbox
+from headrace_testbed.sandbox import Sandbox
+from headrace_testbed.sandbox_process import ADDRESS
 
 START_SECONDS = 180  # 5 on a quiet machine
 _PACKAGES = ("containerd", "runc", "containernetworking-plugins", "iptables", "conntrack")
-_NEW_NETWORK = 0x40000000  # CLONE_NEWNET
 
 
 def packages() -> Path:
@@ -62,7 +60,7 @@ class Node(ControlPlane):
         self._images = [pause_image(), *images]
         self._store = take_store([layer for image in self._images for layer in image.layers])
         self._importer = Importer(self.sandbox.prefix, self._store)
-        self._doors: list[socket.socket] = []
+        self._doors = Doors(self.sandbox)
         self._open_ports: set[int] = set()
         parts = NodeDaemons(folder, self.sandbox.prefix, self._store.root, cgroup)
         self.containerd = parts.containerd()
@@ -103,10 +101,7 @@ class Node(ControlPlane):
         super().stop()
         for daemon in (self.kube_proxy, self.kubelet, self.coredns, self.containerd):
             daemon.kill()
-        for door in self._doors:
-            with contextlib.suppress(OSError):
-                door.shutdown(socket.SHUT_RDWR)  # wakes who waits for a guest
-            door.close()
+        self._doors.close()
         self._store.close()
         for part in ("kubelet", "volumes"):
             shutil.rmtree(self.folder / part, ignore_errors=True)
@@ -167,40 +162,16 @@ class Node(ControlPlane):
 
     def connect(self, address: str, port: int) -> socket.socket:
         """A connection, usable here, to ADDRESS inside: a pod's, a Service's, the node's or its loopback."""
-        with ThreadPoolExecutor(1) as own:  # a thread goes inside and ends there; the socket stays
-            return own.submit(self._connect_inside, address, port).result()
-
-    def _connect_inside(self, address: str, port: int) -> socket.socket:
-        network = self.sandbox.own_network()
-        try:
-            if ctypes.CDLL(None, use_errno=True).setns(network, _NEW_NETWORK):
-                raise OSError(ctypes.get_errno(), "the sandbox's network cannot be entered")
-        finally:
-            os.close(network)
-        return socket.create_connection((address, port), timeout=30)
-
-    def _open(self, address: str, port: int, here: int) -> int:
-        listener = socket.create_server(("127.0.0.1", here))
-        self._doors.append(listener)
-        pass_on(listener, self._connecting(address, port))
-        return listener.getsockname()[1]
-
-    def _connecting(self, address: str, port: int) -> Callable[[], socket.socket]:
-        def connect() -> socket.socket:
-            connection = self.connect(address, port)
-            connection.settimeout(None)
-            return connection
-
-        return connect
+        return self._doors.connect(address, port)
 
     def open_loopback(self, port: int) -> None:
         """Make PORT of the sandbox's loopback the same port of this machine's."""
         if port not in self._open_ports:
-            self._open_ports.add(self._open("127.0.0.1", port, port))
+            self._open_ports.add(self._doors.open("127.0.0.1", port, port))
 
     def forward(self, address: str, port: int) -> str:
         """`127.0.0.1:PORT` here, behind which is ADDRESS inside, as long as the node lives."""
-        return f"127.0.0.1:{self._open(address, port, 0)}"
+        return f"127.0.0.1:{self._doors.open(address, port)}"
 
     def forward_service(self, namespace: str, name: str, port: int) -> str:
         """The same for a Service with a ClusterIP."""

@@ -10,7 +10,7 @@ import yaml
 from headrace_testbed.api import Object
 from headrace_testbed.builds import program
 from headrace_testbed.processes import Daemon
-from headrace_testbed.sandbox import ADDRESS
+from headrace_testbed.sandbox_process import ADDRESS
 
 PAUSE = "headrace.testbed/pause:1"
 CONTAINERD = "/run/containerd/containerd.sock"

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from headrace_testbed import builds, toolchain
 from headrace_testbed.cache import cache_root
-from headrace_testbed.sandbox import hierarchies, make_cgroups, remove_cgroups
+from headrace_testbed.cgroups import hierarchies, make_cgroups, remove_cgroups
 
 _TOOLS = {"unshare": "util-linux", "nsenter": "util-linux", "ip": "iproute2", "apt-get": "apt"}
 IMAGES = ("operator", "runtime", "mlflow", "postgres", "versitygw", "ray")

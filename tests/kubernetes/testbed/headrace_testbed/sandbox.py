@@ -8,31 +8,15 @@ not clear away are cgroups: the guard does.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
-ADDRESS = "10.89.0.2"
-SERVICES = "10.96.0.0/16"
-_CGROUPS = Path("/sys/fs/cgroup")
-_UNSHARE = ("unshare", "--net", "--mount", "--pid", "--ipc", "--fork", "--kill-child", "--mount-proc")
-_OVERLAID = ("/etc", "/usr", "/var/lib", "/var/log")
-# What a kubelet would write if it did not stand there already; these are not of a namespace but of the whole machine.
-_FOR_THE_KUBELET = {
-    "vm/overcommit_memory": "1",
-    "vm/panic_on_oom": "0",
-    "kernel/panic": "10",
-    "kernel/panic_on_oops": "1",
-}
-_RESOLV = f"search default.svc.cluster.local svc.cluster.local cluster.local\nnameserver {ADDRESS}\noptions ndots:5\n"
-_END_SECONDS = 60
-CORES = 8  # that the node says it has: pods of tests ask for whole ones as in production, and wait most of the time
-_NUMA_NODE = Path("/sys/devices/system/node/node0")
+from headrace_testbed.sandbox_process import MYSELF
+
+_END_SECONDS = 90
+_TEST_BED = Path(__file__).parents[1]
 
 
 class Sandbox:
@@ -49,7 +33,8 @@ class Sandbox:
         plan = json.dumps({"name": self.name, "packages": str(self._packages)})
         with open(self._folder / "sandbox.log", "ab") as log:
             self._guard = subprocess.Popen(
-                [sys.executable, __file__, "guard", plan],
+                [*MYSELF, "guard", plan],
+                env=os.environ | {"PYTHONPATH": str(_TEST_BED)},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -73,149 +58,10 @@ class Sandbox:
         assert self._guard.stdout is not None
         self._guard.stdin.close()
         try:
-            self._guard.wait(_END_SECONDS + 30)
+            self._guard.wait(_END_SECONDS)
         finally:
             self._guard.stdout.close()
 
     def own_network(self) -> int:
         """A file descriptor of its network, for `setns`; the caller closes it."""
         return os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY)
-
-
-# -- the guard, outside ------------------------------------------------------------------------------------------------
-
-
-def hierarchies() -> list[Path]:
-    """The roots of all cgroup hierarchies of this machine: one with cgroup v2, a dozen with v1."""
-    if (_CGROUPS / "cgroup.controllers").exists():
-        return [_CGROUPS]
-    return sorted(each for each in _CGROUPS.iterdir() if each.is_dir() and not each.is_symlink())
-
-
-def make_cgroups(name: str) -> None:
-    """The cgroup NAME in every hierarchy, ready to take processes."""
-    for root in hierarchies():
-        own = root / name
-        own.mkdir(exist_ok=True)
-        for inherited in ("cpuset.cpus", "cpuset.mems"):
-            if (own / inherited).exists() and root != _CGROUPS:
-                (own / inherited).write_text((root / inherited).read_text())
-    if hierarchies() == [_CGROUPS]:
-        wanted = " ".join(f"+{each}" for each in (_CGROUPS / "cgroup.controllers").read_text().split())
-        for parent in (_CGROUPS, _CGROUPS / name):
-            (parent / "cgroup.subtree_control").write_text(wanted)
-
-
-def remove_cgroups(name: str) -> None:
-    """Remove the cgroup NAME with all below it from every hierarchy, once its processes are gone."""
-    deadline = time.monotonic() + _END_SECONDS
-    for own in [root / name for root in hierarchies() if (root / name).exists()]:
-        while own.exists():
-            for folder, _, _ in os.walk(own, topdown=False):
-                with contextlib.suppress(OSError):
-                    os.rmdir(folder)
-            if own.exists():
-                if time.monotonic() > deadline:
-                    print(f"{own} still has processes; it is left behind", file=sys.stderr, flush=True)
-                    break
-                time.sleep(0.05)
-
-
-def _guard(plan: dict[str, str]) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    make_cgroups(plan["name"])
-    command = [*_UNSHARE, "--propagation", "private", sys.executable, __file__, "inside", json.dumps(plan)]
-    try:
-        with subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], stdout=subprocess.PIPE) as outer:
-            assert outer.stdout is not None
-            if outer.stdout.readline():
-                children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split()
-                print(children[0], flush=True)
-                sys.stdin.read()  # until whoever asked has ended
-            outer.kill()
-    finally:
-        remove_cgroups(plan["name"])
-
-
-# -- process 1, inside -------------------------------------------------------------------------------------------------
-
-
-def _run(*command: str | Path) -> None:
-    subprocess.run(command, check=True)
-
-
-def _overlay(path: str, packages: Path) -> None:
-    """Make PATH writable without touching what it is; PACKAGES' files of it on top."""
-    own = Path("/run/overlays", path.strip("/").replace("/", "-"))
-    for each in ("upper", "work"):
-        (own / each).mkdir(parents=True)
-    lower = [str(each) for each in (packages / path.strip("/"), Path(path)) if each.is_dir()]
-    options = f"lowerdir={':'.join(lower)},upperdir={own}/upper,workdir={own}/work"
-    _run("mount", "-t", "overlay", "overlay", "-o", options, path)
-
-
-def _lay_out(packages: Path) -> None:
-    _run("mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", "/run")
-    for path in _OVERLAID:
-        _overlay(path, packages)
-    for name in ("iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save", "ip6tables-restore"):
-        link = Path("/usr/sbin", name)  # which the package leaves to its installation
-        link.unlink(missing_ok=True)
-        link.symlink_to("xtables-nft-multi")
-    Path("/etc/resolv.conf").unlink(missing_ok=True)
-    Path("/etc/resolv.conf").write_text(_RESOLV)
-    for name, value in _FOR_THE_KUBELET.items():
-        stand_in = Path("/run/sysctl", name.replace("/", "."))
-        stand_in.parent.mkdir(exist_ok=True)
-        stand_in.write_text(value)
-        _run("mount", "--bind", stand_in, Path("/proc/sys", name))
-    if _NUMA_NODE.is_dir():
-        _claim_cores()
-    _run("mount", "--make-rshared", "/")
-
-
-def _claim_cores() -> None:
-    """Let the kubelet find CORES cores, whatever there are; what a pod may use is limited as ever.
-
-    It counts folders, but takes their numbers for processors that must be there: so the same ones are told again, with
-    one more zero before their number.
-    """
-    told, real = Path("/run/numa-node"), len(list(_NUMA_NODE.glob("cpu[0-9]*")))
-    for number in range(CORES):
-        topology = told / f"cpu{'0' * (number // real)}{number % real}" / "topology"
-        topology.mkdir(parents=True)
-        (topology / "core_id").write_text(str(number))
-        (topology / "physical_package_id").write_text("0")
-    (told / "meminfo").write_text((_NUMA_NODE / "meminfo").read_text())
-    _run("mount", "--bind", told, _NUMA_NODE)
-
-
-def _connect() -> None:
-    """A network of one machine: an address that is not loopback, a way to the Services, none to the world."""
-    for words in (
-        "link set lo up",
-        "link add node0 type veth peer name node1",
-        f"address add {ADDRESS}/24 dev node0",
-        "link set node0 up",
-        "link set node1 up",
-        f"route add {SERVICES} dev node0",
-    ):
-        _run("ip", *words.split())
-    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
-
-
-def _inside(plan: dict[str, str]) -> None:
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
-    _lay_out(Path(plan["packages"]))
-    _connect()
-    print("ready", flush=True)
-    while True:
-        signal.sigwait([signal.SIGCHLD])
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-
-
-if __name__ == "__main__":
-    {"guard": _guard, "inside": _inside}[sys.argv[1]](json.loads(sys.argv[2]))
