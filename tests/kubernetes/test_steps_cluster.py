@@ -117,10 +117,10 @@ def test_a_step_whose_pod_is_killed_goes_on_in_the_next_one(workspace: Workspace
     workspace.driven(run)
     script = Script(Behaviour(run_seconds=12.0))
     first = begin("train", part(2), run=run, script=script)
-    eventually(lambda: first.said("Running"), 60)
+    eventually(lambda: first.said("Running"), 120)
     first.lose()
     second = begin("train", part(2), run=run, script=script)
-    eventually(lambda: second.said("which is there"), 60)
+    eventually(lambda: second.said("which is there"), 120)
     assert second.result()["metrics"] == {"accuracy": 0.9}
     assert status(field, run)["attempt"] == 1
     assert [job["metadata"]["name"] for job in field.plane.api.list(JOBS) if run in job["metadata"]["name"]] == [
@@ -152,17 +152,17 @@ def test_a_cancelled_run_frees_its_pods_and_a_moved_pod_frees_none(
 ) -> None:
     run = "digits-eeeeeeee"
     moved = begin("train", part(5), run=run, script=LONG)
-    eventually(lambda: moved.said("Running"), 60)
+    eventually(lambda: moved.said("Running"), 120)
     moved.terminate()
     assert moved.end() == 130
     assert status(field, run)["phase"] == "Running"
     cancelled = begin("train", part(5), run=run, script=LONG)
-    eventually(lambda: cancelled.said("which is there"), 60)
+    eventually(lambda: cancelled.said("which is there"), 120)
     ask_to_cancel(workspace.store, run, "1")
     cancelled.terminate()
     assert cancelled.error()["code"] == "cancelled"
-    eventually(phase(field, run, "Suspended"), 60)
-    eventually(lambda: f"{run}-1-1" not in [job["metadata"]["name"] for job in field.plane.api.list(JOBS)], 60)
+    eventually(phase(field, run, "Suspended"), 120)
+    eventually(lambda: f"{run}-1-1" not in [job["metadata"]["name"] for job in field.plane.api.list(JOBS)], 120)
 
 
 def test_a_training_that_nobody_comes_back_to_rests_until_a_step_does(
@@ -171,12 +171,12 @@ def test_a_training_that_nobody_comes_back_to_rests_until_a_step_does(
     run = "digits-ffffffff"
     script = Script(Behaviour(run_seconds=3.0), {1: Behaviour(run_seconds=600.0)})
     lost = begin("train", part(6), run=run, script=script)
-    eventually(lambda: lost.said("Running"), 60)
+    eventually(lambda: lost.said("Running"), 120)
     lost.lose()
     past = (datetime.now(UTC) - timedelta(seconds=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
     annotations = {"headrace.dev/held-until": past}
     field.plane.api.patch(f"{RUNS}/{run}-1", {"metadata": {"annotations": annotations}})
-    eventually(phase(field, run, "Suspended"), 60)
+    eventually(phase(field, run, "Suspended"), 120)
     workspace.driven(run, "1.2")
     assert begin("train", part(6), run=run, script=script).result()["state"] == "succeeded"
     assert (status(field, run)["attempt"], status(field, run)["failures"]) == (2, 0)
@@ -186,7 +186,7 @@ def test_an_api_server_that_is_restarted_is_waited_for(workspace: Workspace, fie
     run = "digits-gggggggg"
     workspace.driven(run)
     pod = begin("train", part(7), run=run, script=Script(Behaviour(run_seconds=10.0)))
-    eventually(lambda: pod.said("Running"), 60)
+    eventually(lambda: pod.said("Running"), 120)
     field.plane.restart_apiserver()
     assert pod.result()["state"] == "succeeded"
 
@@ -194,7 +194,7 @@ def test_an_api_server_that_is_restarted_is_waited_for(workspace: Workspace, fie
 def test_a_newer_attempt_of_the_run_takes_the_training_over(workspace: Workspace, field: Field, begin: Start) -> None:
     run = "digits-hhhhhhhh"
     old = begin("train", part(8), run=run, script=LONG)
-    eventually(lambda: old.said("Running"), 60)
+    eventually(lambda: old.said("Running"), 120)
     workspace.driven(run, "2.1")
     new = begin("train", part(8), run=run, attempt="2")
     assert old.error()["code"] == "superseded"
@@ -209,6 +209,11 @@ def test_a_newer_attempt_of_the_run_takes_the_training_over(workspace: Workspace
 
 def registered(workspace: Workspace, begin: Start, run: str, model: str, *gate: str) -> Object:
     return begin("register", run, workspace.driven(run), model, *gate).result()
+
+
+def deployments(field: Field) -> list[str]:
+    """The names of all ModelDeployments."""
+    return [found["metadata"]["name"] for found in field.plane.api.list(DEPLOYMENTS)]
 
 
 def champion(field: Field, model: str) -> str:
@@ -260,7 +265,7 @@ def test_a_first_version_that_cannot_be_loaded_leaves_no_endpoint(
     finally:
         del field.front.broken["1"]
     assert "it is damaged" in error["message"]
-    assert "three" not in [found["metadata"]["name"] for found in field.plane.api.list(DEPLOYMENTS)]
+    assert "three" not in deployments(field)
     assert champion(field, "three") == ""
 
 
@@ -270,7 +275,7 @@ def test_a_deploy_step_whose_pod_is_killed_goes_on_in_the_next_one(
     first = registered(workspace, begin, "four-aaaaaaaa", "four")
     lost = begin("deploy", "four-aaaaaaaa", first, "four")
     path = f"{DEPLOYMENTS}/four"
-    field.plane.wait_for(path)
+    eventually(lambda: "four" in deployments(field), 120)
     lost.lose()
     generation = field.plane.api.get(path)["metadata"]["generation"]
     begin("deploy", "four-aaaaaaaa", first, "four").result()
@@ -283,7 +288,7 @@ def test_of_two_runs_one_judges_when_the_other_has_moved_the_alias(
 ) -> None:
     first = registered(workspace, begin, "five-aaaaaaaa", "five")
     waiting = begin("register", "five-bbbbbbbb", workspace.driven("five-bbbbbbbb"), "five", "accuracy >= champion")
-    eventually(lambda: waiting.said("waiting for run five-aaaaaaaa"), 60)
+    eventually(lambda: waiting.said("waiting for run five-aaaaaaaa"), 120)
     begin("deploy", "five-aaaaaaaa", first, "five").result()
     assert champion(field, "five") == "1"
     result = waiting.result()
