@@ -220,6 +220,11 @@ def _cgroups(folder: Path) -> list[Path]:
     return [each for root in hierarchies() for each in root.glob(f"*{folder.name}*")]
 
 
+def _big(folder: Path) -> list[str]:
+    """What is in FOLDER besides logs and settings."""
+    return [each for each in ("etcd", "kubelet", "volumes") if (folder / each).exists()]
+
+
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A folder whose name no other process says."""
@@ -240,7 +245,7 @@ def test_a_node_that_ends_leaves_nothing_but_its_logs(folder: Path):
     assert _processes(folder, inside) == []
     assert _cgroups(folder) == []
     assert _machine() == before
-    assert not any((folder / each).exists() for each in ("etcd", "kubelet"))
+    assert _big(folder) == []
 
 
 def test_a_node_whose_starter_is_killed_leaves_nothing_that_runs(folder: Path):
@@ -253,5 +258,5 @@ def test_a_node_whose_starter_is_killed_leaves_nothing_that_runs(folder: Path):
         inside = _inside(folder)
         assert _cgroups(folder)
         holder.send_signal(signal.SIGKILL)
-    eventually(lambda: (_processes(folder, inside), _cgroups(folder)) == ([], []), 60)
+    eventually(lambda: (_processes(folder, inside), _cgroups(folder), _big(folder)) == ([], [], []), 60)
     assert _machine() == before

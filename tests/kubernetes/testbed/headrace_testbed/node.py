@@ -55,7 +55,7 @@ class Node(ControlPlane):
         folder = folder or Path(tempfile.mkdtemp(prefix="headrace-node-"))
         folder.mkdir(parents=True, exist_ok=True)
         cgroup = f"headrace-node-{os.getpid()}-{folder.name}"
-        self.sandbox = Sandbox(cgroup, folder, packages())
+        self.sandbox = Sandbox(cgroup, folder, packages(), rubbish=("etcd", "kubelet", "volumes"))
         super().__init__(folder, audit_policy, Place(self.sandbox.prefix, ADDRESS))
         self._images = [pause_image(), *images]
         self._store = take_store([layer for image in self._images for layer in image.layers])
@@ -103,8 +103,6 @@ class Node(ControlPlane):
             daemon.kill()
         self._doors.close()
         self._store.close()
-        for part in ("kubelet", "volumes"):
-            shutil.rmtree(self.folder / part, ignore_errors=True)
 
     def _start_containerd(self) -> None:
         self.containerd.start()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from headrace_testbed.sandbox_process import MYSELF
@@ -20,20 +21,24 @@ _TEST_BED = Path(__file__).parents[1]
 
 
 class Sandbox:
-    """Namespaces and cgroups named NAME, with their files in FOLDER; PACKAGES is laid over /usr."""
+    """Namespaces and cgroups named NAME, with their files in FOLDER; PACKAGES is laid over /usr.
 
-    def __init__(self, name: str, folder: Path, packages: Path) -> None:
-        self.name, self._folder, self._packages = name, folder, packages
+    What stands in FOLDER under the names of RUBBISH goes with it.
+    """
+
+    def __init__(self, name: str, folder: Path, packages: Path, rubbish: Sequence[str] = ()) -> None:
+        self._folder = folder
+        rubbish = [str(folder / each) for each in rubbish]
+        self._plan = json.dumps({"name": name, "packages": str(packages), "rubbish": rubbish})
         self._guard: subprocess.Popen[str] | None = None
         self.pid = 0
         self.prefix = (str(folder / "nn"),)
 
     def start(self) -> None:
         """Make it; from then on `prefix` before a command runs it inside."""
-        plan = json.dumps({"name": self.name, "packages": str(self._packages)})
         with open(self._folder / "sandbox.log", "ab") as log:
             self._guard = subprocess.Popen(
-                [*MYSELF, "guard", plan],
+                [*MYSELF, "guard", self._plan],
                 env=os.environ | {"PYTHONPATH": str(_TEST_BED)},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

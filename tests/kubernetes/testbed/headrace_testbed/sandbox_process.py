@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from headrace_testbed.cgroups import make_cgroups, remove_cgroups
 
@@ -29,7 +31,7 @@ _FOR_THE_KUBELET = {
 _RESOLV = f"search default.svc.cluster.local svc.cluster.local cluster.local\nnameserver {ADDRESS}\noptions ndots:5\n"
 
 
-def _guard(plan: dict[str, str]) -> None:
+def _guard(plan: dict[str, Any]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     make_cgroups(plan["name"])
@@ -44,6 +46,8 @@ def _guard(plan: dict[str, str]) -> None:
             outer.kill()
     finally:
         remove_cgroups(plan["name"])
+        for each in plan["rubbish"]:
+            shutil.rmtree(each, ignore_errors=True)
 
 
 # -- process 1, inside -------------------------------------------------------------------------------------------------
@@ -113,7 +117,7 @@ def _connect() -> None:
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
 
 
-def _inside(plan: dict[str, str]) -> None:
+def _inside(plan: dict[str, Any]) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
     _lay_out(Path(plan["packages"]))
     _connect()
