@@ -60,6 +60,10 @@ def test_a_wrong_value_is_refused_with_its_path(helm: Helm, values: Values, word
 
 
 TOGETHER = [
+    (
+        {"operator": {"watchNamespace": "team"}},
+        "operator.watchNamespace is team, but runs would run in headrace-system",
+    ),
     ({"mlflow": {"enabled": False}}, "mlflow.external.trackingURI is empty and mlflow.enabled is false"),
     ({"postgresql": {"enabled": False}}, "postgresql.existingSecret is empty and postgresql.enabled is false"),
     ({"mlflow": {"ingress": {"enabled": True}}}, "mlflow.ingress.host is empty"),

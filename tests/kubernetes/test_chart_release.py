@@ -348,7 +348,9 @@ def test_it_can_be_installed_again_over_what_removal_kept(plane: ControlPlane, r
 # -- what others made -------------------------------------------------------------------------------------------------
 
 
-def test_keys_of_your_store_are_copied_into_workspaces(plane: ControlPlane, helm: Helm) -> None:
+def test_keys_of_your_store_are_copied_into_workspaces_and_their_change_restarts_mlflow(
+    plane: ControlPlane, helm: Helm
+) -> None:
     keys = {"AWS_ACCESS_KEY_ID": "bWU=", "AWS_SECRET_ACCESS_KEY": "c2VjcmV0"}
     manifest = {
         "apiVersion": "v1",
@@ -361,6 +363,11 @@ def test_keys_of_your_store_are_copied_into_workspaces(plane: ControlPlane, helm
     helm.install(NAMESPACE, {"workspaces": [TEAM], "s3": {"enabled": False, "external": external}})
     try:
         assert secret(plane, "headrace-store", TEAM)["AWS_ACCESS_KEY_ID"] == "me"
+        before = workload(plane, "deployments", "headrace-mlflow")["metadata"]["generation"]
+        plane.api.apply({**manifest, "data": {**keys, "AWS_SECRET_ACCESS_KEY": "bmV3"}})
+        helm.upgrade(NAMESPACE, {"workspaces": [TEAM], "s3": {"enabled": False, "external": external}})
+        assert secret(plane, "headrace-store", TEAM)["AWS_SECRET_ACCESS_KEY"] == "new"
+        assert workload(plane, "deployments", "headrace-mlflow")["metadata"]["generation"] == before + 1
     finally:
         remove(plane, helm)
 

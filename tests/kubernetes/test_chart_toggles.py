@@ -37,7 +37,8 @@ def test_the_operator_has_the_rights_of_the_table_and_no_second_list(render: Ren
 
 
 def test_an_operator_of_one_namespace_has_no_cluster_role(render: Render) -> None:
-    found, expected = render(operator={"watchNamespace": "team"}), rbac.manifests(NAMESPACE, "team")
+    found = render(operator={"watchNamespace": "team"}, workspaces=["team"])
+    expected = rbac.manifests(NAMESPACE, "team")
     assert not found.of("ClusterRole")
     assert not found.of("ClusterRoleBinding")
     role = found.one("Role", "headrace-operator")

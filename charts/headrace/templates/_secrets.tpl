@@ -76,3 +76,10 @@ AWS_REGION: {{ .Values.s3.region | b64enc }}
 {{ toYaml . }}
 {{- end -}}
 {{- end -}}
+
+{{/* A hash of what a Secret of yours holds, so that an upgrade after its change restarts who reads it. */}}
+{{- define "headrace.checksum" -}}
+{{- with lookup "v1" "Secret" .root.Release.Namespace .secret -}}
+{{- toJson .data | sha256sum -}}
+{{- end -}}
+{{- end -}}
