@@ -10,7 +10,6 @@ import typer.main
 from headrace.cli.main import app
 from headrace_testbed.helm import NAMESPACE, HelmError, Objects, Render, container, variables
 
-
 NAME = "headrace-backup"
 
 
