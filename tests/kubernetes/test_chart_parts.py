@@ -7,6 +7,7 @@ the node tier runs them in their pods.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import subprocess
@@ -21,7 +22,10 @@ import boto3
 import httpx
 import psycopg2
 import pytest
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 from headrace_testbed.builds import program
@@ -32,6 +36,7 @@ from headrace_testbed.s3 import S3Store
 from headrace_testbed.waiting import eventually
 
 FILES = CHART / "files"
+EMPTY = hashlib.sha256(b"").hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +134,7 @@ def gateway(chart: Objects, tmp_path: Path) -> Iterator[tuple[str, Path, Daemon]
     """The gateway with the chart's own arguments; its address, its users' file, and itself."""
     port = free_port()
     places = {":7070": f"127.0.0.1:{port}", "/credentials": str(tmp_path / "users"), "/data": str(tmp_path / "data")}
+    places["/tmp/admin"] = str(tmp_path / "admin")
     (tmp_path / "users").mkdir()
     (tmp_path / "data" / "objects" / "headrace").mkdir(parents=True)  # what the init container does
     (tmp_path / "users" / "users.json").write_text(secret(chart, "headrace-s3", "users.json"))
@@ -172,6 +178,16 @@ def test_the_bucket_is_there_and_every_generation_of_the_key_opens_it(chart: Obj
         assert writes(client(url, f"headrace-{number}", secret(chart, "headrace-s3", f"secret-{number}")))
     assert not writes(client(url, "headrace-1", "wrong"))
     assert not writes(client(url, "headrace-3", "unknown"))
+
+
+def test_a_key_of_the_store_cannot_ask_the_gateway_for_its_users(chart: Objects, gateway: Any) -> None:
+    url = gateway[0]
+    keys = Credentials("headrace-1", secret(chart, "headrace-s3", "secret-1"))
+    request = AWSRequest("PATCH", f"{url}/list-users", headers={"x-amz-content-sha256": EMPTY})
+    S3SigV4Auth(keys, "s3", "us-east-1").add_auth(request)
+    answer = httpx.request("PATCH", request.url, headers=dict(request.headers), trust_env=False)
+    assert answer.is_client_error, answer.text
+    assert "headrace-2" not in answer.text
 
 
 def test_a_new_key_is_taken_without_a_restart_and_no_request_fails_meanwhile(chart: Objects, gateway: Any) -> None:
