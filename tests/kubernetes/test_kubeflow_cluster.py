@@ -34,7 +34,7 @@ from kfp_stand_in import Beats, KubeflowStandIn, Programs, World
 from kfp_stand_in.bed import write_spec, write_targets
 from kuberay_double import Behaviour, Script
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 SPACE = "kubeflow-runs"
 RUNS = f"/apis/headrace.dev/v1alpha1/namespaces/{SPACE}/trainingruns"
 DEPLOYMENTS = f"/apis/headrace.dev/v1alpha1/namespaces/{SPACE}/modeldeployments"
@@ -112,7 +112,7 @@ def _drive(run: ClusterRun, workspace: Workspace, patch: pytest.MonkeyPatch) -> 
         found.append(result_of(workspace.store, run.run_id, "split", ("1",)))
         return found[-1] is not None
 
-    eventually(split, 120)
+    eventually(split, 300)
     patch.setattr(step_pods, "SPLIT", found[-1]["fingerprint"])
     workspace.driven(run.run_id)
 
@@ -159,6 +159,6 @@ def test_a_run_that_is_cancelled_frees_the_pods_of_its_training(
         found = field.plane.api.list(RUNS, labelSelector=f"headrace.dev/run-id={run.run_id}")
         return str(found[0].get("status", {}).get("phase")) if found else ""
 
-    eventually(lambda: phase() == "Running", 120)
+    eventually(lambda: phase() == "Running", 300)
     assert run.cancel()["state"] == "cancelled", logs(stand_in)
-    eventually(lambda: phase() == "Suspended", 60)
+    eventually(lambda: phase() == "Suspended", 120)

@@ -85,7 +85,7 @@ def test_the_reason_of_a_missing_image_is_told_while_it_is_waited_for_and_when_t
     control_plane: ControlPlane, namespace: str, stand_in: KubeflowStandIn, begin: Begin
 ) -> None:
     stand_in.world.missing_images = {IMAGE}
-    run = begin(start_deadline_seconds=2)
+    run = begin(start_deadline_seconds=10)  # long enough to look on a busy machine
     waiting = {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}
     status = {"phase": "Pending", "containerStatuses": [container(waiting=waiting)]}
     make_pod(control_plane, namespace, stand_in.runs()[0]["run_id"], status)

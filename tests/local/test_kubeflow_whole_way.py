@@ -22,7 +22,7 @@ from headrace_pipelines.kubeflow.submission import submit
 from kfp_stand_in import Beats, KubeflowStandIn, Programs, World
 from kfp_stand_in.bed import forget_sites, write_spec, write_targets
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 
 class Place:
@@ -77,7 +77,7 @@ def test_a_submission_ends_with_a_model_in_the_registry_and_a_schedule_reuses_it
     schedule(place.cluster, place.spec(), "@daily")
     made = place.stand_in.fire("digits")
     assert made is not None
-    assert place.stand_in.life(made["run_id"]).wait(300)
+    assert place.stand_in.life(made["run_id"]).wait(600)
     newest = list_runs(place.cluster)[0]
     assert newest.run_id != run.run_id
     again = newest.status()
