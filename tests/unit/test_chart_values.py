@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from importlib.metadata import version
 from typing import Any
 
@@ -81,6 +82,14 @@ def test_every_value_stands_in_the_table() -> None:
     readme = (CHART / "README.md").read_text()
     for value in read((CHART / "values.yaml").read_text()):
         assert all(f"`{leaf.path}`" in readme for leaf in value.leaves())
+
+
+def test_every_value_is_read_by_a_template() -> None:
+    folders = CHART / "templates", CHART / "files" / "rules"
+    templates = "\n".join(file.read_text() for folder in folders for file in folder.rglob("*") if file.is_file())
+    words = set(re.findall(r"\w+", templates))
+    leaves = [leaf for value in read((CHART / "values.yaml").read_text()) for leaf in value.leaves()]
+    assert [leaf.path for leaf in leaves if leaf.name not in words and leaf.path.split(".")[0] != "images"] == []
 
 
 def test_the_chart_s_app_version_is_the_product_s() -> None:
