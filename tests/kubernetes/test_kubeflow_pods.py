@@ -21,6 +21,7 @@ from headrace_pipelines.kubeflow.submission import submit
 from headrace_testbed.control_plane import ControlPlane
 from kfp_stand_in import Beats, Failed, KubeflowStandIn, Script, World
 from kfp_stand_in.bed import IMAGE, Steps, forget_sites, write_spec, write_targets
+from kfp_stand_in.script import Play
 
 pytestmark = pytest.mark.timeout(120)
 Begin = Callable[..., ClusterRun]
@@ -47,7 +48,9 @@ def begin(
     forget_sites(monkeypatch)
     monkeypatch.setenv("HEADRACE_HOME", str(tmp_path / "home"))
 
-    def send(**kubeflow: Any) -> ClusterRun:
+    def send(train: Play | None = None, **kubeflow: Any) -> ClusterRun:
+        steps = Steps(str(tmp_path / "store"))
+        stand_in.world.work = Script(**steps.plays(**({} if train is None else {"train": train})))
         write_targets(tmp_path / "home", stand_in, tmp_path / "store", namespace=namespace, **kubeflow)
         path = tmp_path / "home" / "targets.yaml"
         targets = yaml.safe_load(path.read_text())
@@ -97,7 +100,7 @@ def test_the_reason_of_a_missing_image_is_told_while_it_is_waited_for_and_when_t
 
 
 def test_a_pod_that_was_killed_for_its_memory_says_so_for_its_step(
-    control_plane: ControlPlane, namespace: str, stand_in: KubeflowStandIn, begin: Begin
+    control_plane: ControlPlane, namespace: str, begin: Begin
 ) -> None:
     def killed(task: Any) -> None:
         ended = {"reason": "OOMKilled", "exitCode": 137}
@@ -105,9 +108,8 @@ def test_a_pod_that_was_killed_for_its_memory_says_so_for_its_step(
         make_pod(control_plane, namespace, task.run_id, status)
         raise Failed(137)
 
-    run = begin()
-    stand_in.world.work = Script(**Steps(run.cluster.store.url).plays(train=killed))
-    deadline = time.monotonic() + 30
+    run = begin(killed)
+    deadline = time.monotonic() + 60
     while run.exit_code() is None and time.monotonic() < deadline:
         time.sleep(0.1)
     error = run.status()["error"]
@@ -116,17 +118,16 @@ def test_a_pod_that_was_killed_for_its_memory_says_so_for_its_step(
 
 
 def test_a_cluster_that_does_not_let_us_look_hides_no_other_word(
-    control_plane: ControlPlane, namespace: str, stand_in: KubeflowStandIn, begin: Begin
+    control_plane: ControlPlane, namespace: str, begin: Begin
 ) -> None:
     def silent(_: Any) -> None:
         raise Failed(1)
 
-    run = begin()
+    run = begin(silent)
     nobody = control_plane.kubeconfig_for_service_account(namespace, "default")
     target = run.cluster.target.model_copy(update={"kubeconfig": str(nobody)})
     run = ClusterRun(run.run_id, Cluster("kubeflow", target))
-    stand_in.world.work = Script(**Steps(run.cluster.store.url).plays(train=silent))
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while run.exit_code() is None and time.monotonic() < deadline:
         time.sleep(0.1)
     assert run.status()["error"]["code"] == "step-lost"
