@@ -134,7 +134,7 @@ def gateway(chart: Objects, tmp_path: Path) -> Iterator[tuple[str, Path, Daemon]
     """The gateway with the chart's own arguments; its address, its users' file, and itself."""
     port = free_port()
     places = {":7070": f"127.0.0.1:{port}", "/credentials": str(tmp_path / "users"), "/data": str(tmp_path / "data")}
-    places["/tmp/admin"] = str(tmp_path / "admin")
+    places["@headrace-admin"] = f"@{tmp_path}"  # a socket without a file: a killed gateway leaves none in the way
     (tmp_path / "users").mkdir()
     (tmp_path / "data" / "objects" / "headrace").mkdir(parents=True)  # what the init container does
     (tmp_path / "users" / "users.json").write_text(secret(chart, "headrace-s3", "users.json"))
@@ -188,6 +188,16 @@ def test_a_key_of_the_store_cannot_ask_the_gateway_for_its_users(chart: Objects,
     answer = httpx.request("PATCH", request.url, headers=dict(request.headers), trust_env=False)
     assert answer.is_client_error, answer.text
     assert "headrace-2" not in answer.text
+
+
+def test_a_killed_gateway_starts_again_over_what_it_left(chart: Objects, gateway: Any) -> None:
+    url, _, daemon = gateway
+    s3 = client(url, "headrace-1", secret(chart, "headrace-s3", "secret-1"))
+    assert writes(s3)
+    daemon.kill()
+    daemon.start()
+    daemon.wait_for(lambda: answers(f"{url}/health"), 60)
+    assert s3.get_object(Bucket="headrace", Key="a")["Body"].read() == b"x"
 
 
 def test_a_new_key_is_taken_without_a_restart_and_no_request_fails_meanwhile(chart: Objects, gateway: Any) -> None:
