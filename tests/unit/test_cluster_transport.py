@@ -11,7 +11,8 @@ import pytest
 import urllib3
 
 from headrace.base.errors import InvalidInput, RunFailed, Unavailable
-from headrace.cluster.transport import UNAVAILABLE, Transport
+from headrace.cluster.errors import UNAVAILABLE
+from headrace.cluster.transport import Transport
 
 URL = "https://10.0.0.1:6443"
 AWAY = urllib3.exceptions.NewConnectionError(None, "refused")  # type: ignore[arg-type]

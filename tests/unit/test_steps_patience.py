@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from headrace.base.errors import RunFailed, Unavailable
-from headrace.cluster.transport import UNAVAILABLE
+from headrace.cluster.errors import UNAVAILABLE
 from headrace.steps.patience import PATIENCE_SECONDS, patiently
 
 

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from headrace.cluster.errors import ApiError
 from headrace.cluster.kinds import POD, Kind, Object
-from headrace.cluster.transport import ApiError, Transport
+from headrace.cluster.transport import Transport
 from headrace.cluster.watching import Watcher
 
 MANAGER = "headrace-steps"

@@ -15,45 +15,13 @@ from urllib.parse import urlencode
 
 import urllib3
 
-from headrace.base.errors import HeadraceError, InvalidInput, RunFailed, Unavailable
+from headrace.base.errors import Unavailable
+from headrace.cluster.errors import UNAVAILABLE, ApiError, refusal
 
-UNAVAILABLE = "kubernetes-unavailable"  # code of the error for an API server that was waited for in vain
 PATIENCE_SECONDS = 300.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 15.0
 _CONNECT_SECONDS, _READ_SECONDS = 5.0, 30.0
 _STRANGER_SECONDS = 10.0  # for which a server that knew us before may say that it does not
-_BUSY = 429
-_UNDECLARED = "failed to create typed patch object"  # an apply of a field that is not there is answered with a 500
-_LONGEST = 2000  # characters of a refusal: one of a patch may hold the whole object
-
-
-class ApiError(Exception):
-    """An answer of the API server that is no success; `headrace_error` is what a person is told of it."""
-
-    def __init__(self, status: int, reason: str, message: str, pause_seconds: float | None = None) -> None:
-        super().__init__(f"{reason} ({status}): {message}")
-        self.status = status
-        self.reason = reason
-        self.message = message
-        self.pause_seconds = pause_seconds
-
-    @property
-    def temporary(self) -> bool:
-        """Whether the same request may succeed later though nobody mends anything."""
-        return self.status == _BUSY or (self.status >= 500 and _UNDECLARED not in self.message)
-
-    def headrace_error(self, did: str) -> HeadraceError:
-        """This error in our tree; DID says what was asked."""
-        said = f"Kubernetes refused to {did}: {self.message}"
-        if self.status in (401, 403):
-            return RunFailed(said, action="give whoever asked the rights for it", code="kubernetes-forbidden")
-        if self.status == 404:
-            return RunFailed(
-                said, action="install the chart's CRDs, or correct the namespace", code="kubernetes-not-found"
-            )
-        if self.status == 409:
-            return RunFailed(said, action="look at who else changes it", code="kubernetes-conflict")
-        return InvalidInput(said, action="correct what it names", code="kubernetes-refused")
 
 
 class Transport:
@@ -187,7 +155,7 @@ class Transport:
             timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=read_seconds),
         )
         if response.status >= 300:
-            raise _refusal(response)
+            raise refusal(response.status, response.data, response.headers)
         return response
 
 
@@ -196,15 +164,3 @@ def _pauses() -> Iterator[float]:
     while True:
         yield pause
         pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-
-
-def _refusal(response: urllib3.BaseHTTPResponse) -> ApiError:
-    text = response.data.decode("utf-8", "replace")
-    try:
-        status = json.loads(text)
-        reason, message = str(status.get("reason") or "Unknown"), str(status.get("message") or text)
-    except (ValueError, AttributeError):
-        reason, message = "Unknown", text
-    after = response.headers.get("retry-after", "")
-    pause = float(after) if after.isdigit() else None
-    return ApiError(response.status, reason, message[:_LONGEST], pause)

@@ -16,8 +16,9 @@ from typing import Any
 import urllib3
 
 from headrace.base.errors import HeadraceError
+from headrace.cluster.errors import ApiError
 from headrace.cluster.kinds import Kind, Object
-from headrace.cluster.transport import ApiError, Transport
+from headrace.cluster.transport import Transport
 
 _WATCH_SECONDS = 240  # after which the server ends a watch, and we go on with another
 _SILENCE_SECONDS = 150.0  # a bookmark comes every minute; a connection that brings none is dead

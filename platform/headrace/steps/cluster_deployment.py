@@ -6,7 +6,6 @@ attempt sees the version fail.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -14,11 +13,11 @@ from typing import Any, Protocol
 
 from headrace.api.model_deployment import ModelDeploymentSpec, ModelDeploymentStatus
 from headrace.api.parts import GROUP
-from headrace.api.pods import PodSettings
 from headrace.api.site import Site
 from headrace.base.errors import Cancelled, RunFailed
 from headrace.cluster import MODEL_DEPLOYMENT, Kind, Object, Seen
 from headrace.cluster.leases import Leases
+from headrace.steps.cluster_wish import changes_to, wish
 from headrace.steps.patience import patiently
 from headrace.steps.step import Step
 from headrace.store.step_files import is_cancelled, read_note, write_note
@@ -55,17 +54,7 @@ class ClusterDeployment:
         self.model: str = registration["model"]["name"]
         self.version: str = registration["model"]["version"]
         self._cluster = cluster
-        self._wish = ModelDeploymentSpec.model_validate(
-            {
-                "model": {"name": self.model, "version": self.version},
-                "replicas": part["replicas"],
-                "resources": {key: value for key, value in part["resources"].items() if value is not None},
-                "store": site.store,
-                "mlflow": site.mlflow,
-                "pods": _fitting(site.pods, part["resources"]),
-                "authentication": site.authentication,
-            }
-        )
+        self._wish = wish(part, registration, site)
         self._told = ""
 
     def serving(self) -> dict[str, Any] | None:
@@ -138,7 +127,7 @@ class ClusterDeployment:
         if before is None:
             self._cluster.delete(MODEL_DEPLOYMENT, self.name, uid=found["metadata"]["uid"])
             self.step.message(f"{self.name}, which never answered, is deleted")
-        elif changes := _changes(found["spec"], before):
+        elif changes := changes_to(found["spec"], before):
             self._cluster.patch(MODEL_DEPLOYMENT, self.name, {"spec": changes})
             self.step.message(f"{self.name} is put back to {before['model'].get('version') or before['model']}")
 
@@ -205,25 +194,3 @@ class ClusterDeployment:
 
 def _status(obj: Object) -> ModelDeploymentStatus:
     return ModelDeploymentStatus.model_validate(obj.get("status") or {})
-
-
-def _changes(now: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """What is to be merged into NOW (RFC 7386) to make it WANTED."""
-    changes: dict[str, Any] = {key: None for key in now if key not in wanted}
-    for key, value in wanted.items():
-        before = now.get(key)
-        if isinstance(value, Mapping) and isinstance(before, Mapping):
-            if inner := _changes(before, value):
-                changes[key] = inner
-        elif before != value:
-            changes[key] = value
-    return changes
-
-
-def _fitting(pods: PodSettings, resources: Mapping[str, Any]) -> PodSettings:
-    """PODS whose workers have room for one replica of RESOURCES at least, and no GPU that none asks for."""
-    cpus, gpus = float(resources.get("cpus") or 1.0), float(resources.get("gpus") or 0.0)
-    text = pods.worker.cpu
-    there = float(text[:-1]) / 1000 if text.endswith("m") else float(text)
-    cpu = text if there >= cpus else str(math.ceil(cpus))
-    return pods.model_copy(update={"worker": pods.worker.model_copy(update={"cpu": cpu, "gpu": math.ceil(gpus)})})

@@ -7,22 +7,21 @@ the errors and facts of a run are the same here as on a laptop.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn, Protocol
 
-from headrace.api.parts import GROUP, Condition
+from headrace.api.parts import GROUP
 from headrace.api.training_run import TrainingRunSpec, TrainingRunStatus
 from headrace.base import events
-from headrace.base.errors import Cancelled, RunFailed, SpecInvalid, Superseded, error_from_record
+from headrace.base.errors import Cancelled, RunFailed, SpecInvalid
 from headrace.cluster import TRAINING_RUN, Kind, Object, Seen
+from headrace.steps.cluster_ending import condition, outcome
 from headrace.steps.cluster_hold import Hold, Writes
 from headrace.steps.patience import patiently
 from headrace.steps.step import Step
-from headrace.store.step_files import is_cancelled, read_error, read_result
+from headrace.store.step_files import is_cancelled
 
 RUN_ID_LABEL = f"{GROUP}/run-id"
-_EXHAUSTED = "RetriesExhausted"  # the reason of a training that may try no more
 TICK_SECONDS = 10.0  # between two looks at whether the run is still wanted
 
 
@@ -106,9 +105,9 @@ class ClusterTraining:
                 self._gone()
             status = TrainingRunStatus.model_validate(seen.object.get("status") or {})
             self._tell(status)
-            ended = _condition(status, "Succeeded")
+            ended = condition(status, "Succeeded")
             if ended is not None and ended.status != "Unknown":
-                return self._result(status) if ended.status == "True" else self._fail(status, ended)
+                return outcome(self.step, self.name, status)
             self._refuse_the_refused(seen.object, status)
             patiently(self._check, self.step.message)
             self._hold.renew_if_due()
@@ -133,7 +132,7 @@ class ClusterTraining:
 
     def _refuse_the_refused(self, obj: Object, status: TrainingRunStatus) -> None:
         """A spec that the operator cannot carry out waits for somebody to mend it; a run has nobody."""
-        accepted = _condition(status, "Accepted")
+        accepted = condition(status, "Accepted")
         current = accepted is not None and accepted.observed_generation == obj["metadata"].get("generation")
         if accepted is not None and current and accepted.status == "False" and status.attempt == 0:
             self._hold.let_go()
@@ -161,48 +160,3 @@ class ClusterTraining:
         )
         if before[:2] != now[:2] and status.message:
             self.step.message(f"{status.phase}: {status.message}")
-
-    # its end
-
-    def _attempt(self, status: TrainingRunStatus) -> str:
-        """The newest attempt's pair, under which its driver left word."""
-        return f"{self.step.attempt}.{status.attempt}"
-
-    def _result(self, status: TrainingRunStatus) -> dict[str, Any]:
-        store, run_id = self.step.store, self.step.run_id
-        found = read_result(store, run_id, "train", self._attempt(status))
-        if found is None:
-            raise RunFailed(
-                f"TrainingRun {self.name} has succeeded, and its result is not in {store.url}",
-                action="the site's store and the step's must be one; see the ConfigMap headrace-site",
-                code="store-incomplete",
-            )
-        return found
-
-    def _fail(self, status: TrainingRunStatus, ended: Condition) -> NoReturn:
-        record = read_error(self.step.store, self.step.run_id, "train", self._attempt(status))
-        if record is not None and _is_the_end(record, ended):
-            last = f" (attempt {status.attempt}, the last one)" if ended.reason == _EXHAUSTED else ""
-            raise error_from_record({**record, "message": f"{record.get('message')}{last}"})
-        raise RunFailed(
-            ended.message,
-            action=f"`kubectl describe trainingrun {self.name}` tells its story; `headrace resume` goes on from the "
-            "newest checkpoint",
-            code=_kebab(ended.reason),
-        )
-
-
-def _is_the_end(record: Mapping[str, Any], ended: Condition) -> bool:
-    """Whether RECORD, by the last driver, is what the training ended with: one that was stopped ends with no reason."""
-    if ended.reason == _EXHAUSTED:
-        return record.get("code") not in (Cancelled.code, Superseded.code)
-    return record.get("code") == _kebab(ended.reason)
-
-
-def _condition(status: TrainingRunStatus, type_: str) -> Condition | None:
-    return next((entry for entry in status.conditions if entry.type == type_), None)
-
-
-def _kebab(reason: str) -> str:
-    """A reason in CamelCase as one of our codes."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", reason).lower()

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from headrace.base.errors import Unavailable
-from headrace.cluster.transport import UNAVAILABLE
+from headrace.cluster.errors import UNAVAILABLE
 
 PATIENCE_SECONDS = 300.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2.0, 30.0
