@@ -6,6 +6,7 @@ set -eu
 PATH="$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -n 1):$PATH"
 export PATH
 socket=/var/run/postgresql
+rm -f /tmp/ready # of a container before this one in the same pod
 here=$(postgres --version | sed 's/[^0-9]*\([0-9]*\).*/\1/')
 
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
