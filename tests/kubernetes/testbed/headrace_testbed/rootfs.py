@@ -21,11 +21,8 @@ from headrace_testbed.debian import debian_packages
 from headrace_testbed.oci import Layer, pack, packed
 
 _DEBIAN = "debian:bookworm-slim"
-_MIRROR = "http://deb.debian.org"
-_SOURCES = f"""deb {_MIRROR}/debian bookworm main
-deb {_MIRROR}/debian bookworm-updates main
-deb {_MIRROR}/debian-security bookworm-security main
-"""
+# Where the image debian:bookworm-slim takes packages from, made of the one line that debootstrap leaves.
+_SUITES = (("", ""), (" bookworm ", " bookworm-updates "), ("/debian bookworm ", "/debian-security bookworm-security "))
 _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"  # this machine's, which may know a proxy that Debian does not
 _PASSED_ON = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 _IN_CHROOT = """set -eu
@@ -77,7 +74,7 @@ class Build:
     def _key(self, name: str) -> str:
         """A hash of all that decides the stage NAME."""
         stage = self.stages[name]
-        base = self._key(stage.base) if stage.base in self.stages else digest_of(stage.base, _SOURCES)
+        base = self._key(stage.base) if stage.base in self.stages else digest_of(stage.base, repr(_SUITES))
         parts: list[str] = [base, os.uname().machine]
         for step in stage.steps:
             parts.append(repr(step))
@@ -110,7 +107,7 @@ class Build:
             return [self._built(base) / "upper", *self._lowers(base)]
         if base != _DEBIAN:
             raise ValueError(f"{self.name}: only stages and {_DEBIAN} can be built on here, not {base}")
-        return [cached(f"image-base-{digest_of(base, _SOURCES)}", _bootstrap)]
+        return [cached(f"image-base-{digest_of(base, repr(_SUITES))}", _bootstrap)]
 
     def _fill(self, name: str, folder: Path) -> None:
         stage, lowers = self.stages[name], self._lowers(name)
@@ -173,14 +170,16 @@ def _cache_folder(target: str) -> Path:
 
 
 def _bootstrap(folder: Path) -> None:
-    """What stands for the image debian:bookworm-slim: debootstrap's smallest variant, with the same package sources."""
+    """What stands for the image debian:bookworm-slim: debootstrap's smallest variant, with the same sources."""
     print("  image: debootstrap of Debian 12 ...", flush=True)
     debootstrap = debian_packages("debootstrap", "debootstrap") / "usr"
     scripts = debootstrap / "share" / "debootstrap"
-    command = [debootstrap / "sbin" / "debootstrap", "--variant=minbase", "bookworm", folder, f"{_MIRROR}/debian"]
+    command = [debootstrap / "sbin" / "debootstrap", "--variant=minbase", "bookworm", folder]
     done = subprocess.run(
         command, env=os.environ | {"DEBOOTSTRAP_DIR": str(scripts)}, capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise RuntimeError(f"debootstrap failed ({done.returncode}): {done.stdout[-2000:]}{done.stderr[-2000:]}")
-    (folder / "etc/apt/sources.list").write_text(_SOURCES)
+    sources = folder / "etc/apt/sources.list"
+    line = sources.read_text()
+    sources.write_text("".join(line.replace(*change) for change in _SUITES))
