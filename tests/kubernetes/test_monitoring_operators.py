@@ -184,10 +184,11 @@ def test_every_question_to_the_operator_has_an_answer(troubled: World) -> None:
     asked = {panel: query for panel, query in questions().items() if not asks_pods(query)}
     assert len(asked) > 25
 
-    def unanswered() -> list[str]:
-        return [panel for panel, query in asked.items() if not has_data(troubled.watch, query)]
+    def all_answered() -> bool:
+        assert [panel for panel, query in asked.items() if not has_data(troubled.watch, query)] == []
+        return True
 
-    eventually(lambda: not unanswered() or pytest.fail(f"no data: {unanswered()}", pytrace=False), 60)
+    eventually(all_answered, 60)
 
 
 def test_what_is_recorded_of_the_operator_has_data(quiet: World) -> None:

@@ -104,7 +104,8 @@ def watch(head: Head, url: str, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """It reads Ray's agent, and gives the labels that the chart's PodMonitors give."""
     labels = {"namespace": "team", "pod": "head", names.DEPLOYMENT_LABEL: NAME, names.RUN_LABEL: "digits"}
     target = {"targets": [f"127.0.0.1:{head.port_block + 4}"], "labels": labels}
-    scrape = {"job_name": "headrace-serving", "static_configs": [target]}
+    # An answer that takes longer than the interval is none, and Ray's agent is slow on a busy machine.
+    scrape = {"job_name": "headrace-serving", "scrape_interval": "10s", "static_configs": [target]}
     with Watch(tmp_path_factory.mktemp("watch"), [scrape], Parameters()) as made:
         eventually(lambda: has_data(made, names.REQUESTS_WAITING), 90)
         yield made
@@ -131,11 +132,12 @@ def test_while_it_answers_every_question_has_an_answer_and_nothing_fires(url: st
     asked = {panel: query for panel, query in asked.items() if not any(name in query for name in NEEDS_A_GPU)}
     assert len(asked) > 20
 
-    def unanswered() -> list[str]:
+    def all_answered() -> bool:
         ask(url, GOOD, 20)
-        return [panel for panel, query in asked.items() if not has_data(watch, query)]
+        assert [panel for panel, query in asked.items() if not has_data(watch, query)] == []
+        return True
 
-    eventually(lambda: not unanswered() or pytest.fail(f"no data: {unanswered()}", pytrace=False), 120)
+    eventually(all_answered, 120)
     assert [alert["labels"] for alert in watch.ask("alerts")["alerts"] if alert["labels"]["alertname"] in BURNS] == []
 
 
@@ -175,20 +177,24 @@ def test_a_model_that_is_slow_burns_the_latency_budget_and_no_other(url: str, wa
 
 
 def test_a_model_that_fails_burns_the_availability_budget_at_every_rate(url: str, watch: Watch) -> None:
-    ask(url, RAISES, 50)
+    for _ in range(5):  # over several readings: of a counter whose first value is read as 50, no increase is known
+        ask(url, RAISES, 10)
+        time.sleep(11)
     for alert in rules.alerts():
         if alert.name == "HeadraceAvailabilityBudgetBurns":
             fired = watch.wait_until_it_fires(alert.name, deployment=NAME, window=alert.labels["window"])
             assert fired["labels"]["severity"] == alert.severity
-    assert has_data(watch, f'{names.REQUESTS}{{code="500"}}')
 
 
-def test_what_the_alert_says_is_what_the_front_counted(url: str, watch: Watch, head: Head) -> None:
-    time.sleep(3)  # the front writes once a second, Prometheus reads once a second
-    of = f'{{deployment="{NAME}"}}'
-    failed = counted(watch, f'sum({names.REQUESTS}{of[:-1]},code=~"5.."}})')
-    whole = counted(watch, f"sum({names.REQUESTS}{of})")
-    text = httpx.get(f"http://127.0.0.1:{head.port_block + 4}/metrics", trust_env=False).text
-    lines = [line for line in text.splitlines() if line.startswith(names.REQUESTS) and f'deployment="{NAME}"' in line]
-    assert whole == sum(float(line.rpartition(" ")[2]) for line in lines)
-    assert failed == 50
+def test_what_prometheus_counts_is_what_the_front_counted(url: str, watch: Watch, head: Head) -> None:
+    """The front writes once a second, Ray's agent passes it on, Prometheus reads it every ten."""
+
+    def equal() -> bool:
+        text = httpx.get(f"http://127.0.0.1:{head.port_block + 4}/metrics", timeout=30, trust_env=False).text
+        lines = [line for line in text.splitlines() if line.startswith(f"{names.REQUESTS}{{")]
+        whole = sum(float(line.rpartition(" ")[2]) for line in lines if f'deployment="{NAME}"' in line)
+        assert counted(watch, f'sum({names.REQUESTS}{{deployment="{NAME}"}})') == whole
+        assert counted(watch, f'sum({names.REQUESTS}{{deployment="{NAME}",code="500"}})') == 50
+        return True
+
+    eventually(equal, 90)

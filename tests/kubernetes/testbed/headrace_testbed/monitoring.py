@@ -21,7 +21,7 @@ from headrace_testbed.prometheus import Prometheus
 from headrace_testbed.waiting import eventually
 
 INTERVAL = "1s"
-_GRAFANA = {"$__rate_interval": "30s", "$__range": "15m"}
+_GRAFANA = {"$__rate_interval": "2m", "$__range": "15m"}
 NEEDS_A_GPU = (names.RAY_NODE_GPU, names.RAY_NODE_GPU_MEMORY_USED)
 OF_PODS = (*names.FROM_FRONTS, *names.FROM_RAY)
 
