@@ -69,6 +69,8 @@ chaos: $(READY) ## The long storm: 200 SIGKILLs of the operator, 20 restarts of 
 check: $(READY) ## Lint, format, types, layers, and everything generated
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/shellcheck --severity=warning $$(git ls-files '*.sh' .ci/run)
+	@$(BIN)/hadolint $$(git ls-files '*Containerfile')
 	@$(BIN)/lint-imports
 	@$(BIN)/mypy
 	@$(BIN)/python -m headrace.cli.reference --check
