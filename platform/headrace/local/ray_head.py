@@ -74,7 +74,7 @@ def head_environment(head: Head) -> dict[str, str]:
 
 def require_same_s3(head: Head, *urls: str | None) -> None:
     """Raise Unavailable if any of URLS is on S3, and HEAD's workers would reach it otherwise than this process."""
-    if head.aws == aws_fingerprint() or not any(url and "s3://" in url for url in urls):
+    if not any(url and "s3://" in url for url in urls) or head.aws == aws_fingerprint():
         return
     raise Unavailable(
         "the Ray head was started with other AWS_* variables than this command has: its workers reach S3 otherwise",
