@@ -403,3 +403,25 @@ def test_a_schedule_is_made_listed_paused_and_ended(bed: Bed) -> None:
     assert not bed.stand_in.world.recurring
     assert bed("unschedule", "digits", "--on", "kubeflow", "--yes") == 2
     assert "there is no schedule 'digits'" in bed.err
+
+
+def test_a_run_of_a_schedule_has_an_id_of_its_own_and_is_resumed_as_any_other(bed: Bed) -> None:
+    bed.play(train=bed.steps.fails("train", type="RunFailed", code="worker-lost", message="lost", action="again"))
+    assert bed("schedule", bed.spec, "--cron", "@hourly", "--on", "kubeflow", "--name", "hourly") == 0
+    for _ in range(2):
+        made = bed.stand_in.fire("hourly")
+        assert made is not None
+        assert bed.stand_in.life(made["run_id"]).wait(60)
+    assert bed("runs", "--on", "kubeflow", "--json") == 0
+    newest, oldest = bed.json()["runs"]
+    assert newest["run_id"] != oldest["run_id"]
+    assert (newest["state"], newest["kubeflow"]["run_id"]) == ("failed", made["run_id"])
+    bed.play()
+    assert bed("resume", newest["run_id"], "--on", "kubeflow", "--json") == 0
+    assert (bed.json()["state"], bed.json()["kubeflow"]["attempt"]) == ("succeeded", 2)
+    parameters = bed.stand_in.runs()[-1]["runtime_config"]["parameters"]
+    assert (parameters["run_id"], parameters["request"], parameters["source_fingerprint"]) == (
+        newest["run_id"],
+        "",
+        "at-run",
+    )

@@ -38,9 +38,16 @@ class Kubeflow:
 
     def experiment(self, name: str) -> str:
         """The id of the experiment NAME, made where there is none."""
-        made = self.connection.call(
-            "make the experiment", lambda client: client.create_experiment(name, namespace=self._namespace)
-        )
+
+        def make(client: Any) -> Any:
+            return client.create_experiment(name, namespace=self._namespace)
+
+        try:
+            made = self.connection.call("make the experiment", make)
+        except Refused as refused:
+            if refused.status != 409:
+                raise
+            made = self.connection.call("make the experiment", make)  # somebody else just did: it is found now
         return str(made["experiment_id"])
 
     # runs

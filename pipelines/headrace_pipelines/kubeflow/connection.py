@@ -117,9 +117,9 @@ class Connection:
         """Ask whether it is well. Raises what `call` raises."""
         headers = {} if self._token is None else {"authorization": f"Bearer {self._token()}"}
         try:
-            answer = httpx.get(
-                f"{self.host}{PREFIX}/healthz", headers=headers, verify=self._trust(), timeout=TIMEOUT_SECONDS[0]
-            )
+            # no proxy of the environment, as the client takes none either
+            with httpx.Client(verify=self._trust(), timeout=TIMEOUT_SECONDS[0], trust_env=False) as http:
+                answer = http.get(f"{self.host}{PREFIX}/healthz", headers=headers)
         except (httpx.HTTPError, OSError) as error:
             raise unreachable(self.host, error) from error
         if answer.is_redirect or (answer.is_success and not _is_json(answer)):

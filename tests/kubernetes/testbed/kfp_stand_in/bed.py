@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from headrace.spec.targets import ENVIRONMENT
+from headrace.steps.scheduled import run_of
 from headrace.store import Store
 from headrace.store.run_events import events_uri
 from headrace.store.step_files import result_uri, step_uri, write_note
@@ -110,7 +111,7 @@ class Steps:
 
         def play(task: StepTask) -> Mapping[str, Any]:
             note = {"attempt": task.inputs["attempt"], "gate": gate, "model": None}
-            write_note(self.store, str(task.inputs["run_id"]), "gate", note)
+            write_note(self.store, run_of_task(task), "gate", note)
             return fails(task) or {}
 
         return play
@@ -127,7 +128,7 @@ class Steps:
 
     def tell(self, task: StepTask, event: Mapping[str, Any]) -> None:
         """Add an event to those of TASK."""
-        uri = events_uri(self.store, str(task.inputs["run_id"]), task.name, str(task.inputs["attempt"]))
+        uri = events_uri(self.store, run_of_task(task), task.name, str(task.inputs["attempt"]))
         before = self.store.read_bytes(uri) or b""
         line = json.dumps({"time": round(time.time(), 3), **event})
         self.store.write_bytes(uri, before + line.encode() + b"\n")
@@ -137,5 +138,10 @@ class Steps:
             raise Lost
 
 
+def run_of_task(task: StepTask) -> str:
+    """The run that TASK is of, as the components find it out."""
+    return run_of(*(str(task.inputs[name]) for name in ("run_id", "request", "job_id")))
+
+
 def _of(task: StepTask, step: str) -> tuple[str, str, str]:
-    return str(task.inputs["run_id"]), step, str(task.inputs["attempt"])
+    return run_of_task(task), step, str(task.inputs["attempt"])
