@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.images(*IMAGES), pytest.mark.timeout(1500)]
 RUNS = f"/apis/headrace.dev/v1alpha1/namespaces/{WORKSPACE}/trainingruns"
 DEPLOYMENTS = f"/apis/headrace.dev/v1alpha1/namespaces/{WORKSPACE}/modeldeployments"
 PODS = f"/api/v1/namespaces/{WORKSPACE}/pods"
-EPOCHS = {"first": 8, "second": 40}
+EPOCHS = {"first": 8, "second": 150}
 WAIT_SECONDS = 420
 CLIENTS = 4
 
@@ -253,10 +253,10 @@ def test_a_training_whose_worker_and_then_head_is_deleted_succeeds_in_the_same_m
     node: Node, release: Release, mlflow: httpx.Client, story: dict[str, Any]
 ) -> None:
     node.api.post(RUNS, training_run(release, "second", seed=1))
-    until(lambda: epochs(mlflow, node, "second") >= 2)
+    until(lambda: epochs(mlflow, node, "second") >= 5)
     before = epochs(mlflow, node, "second")
     deleted(node, pod(node, "second", "worker"))
-    until(lambda: epochs(mlflow, node, "second") > before + 1)
+    until(lambda: epochs(mlflow, node, "second") > before + 5)
     assert seen(node, f"{RUNS}/second")["status"]["attempt"] == 1, "a lost worker is no failure of the attempt"
     reached = epochs(mlflow, node, "second")
     deleted(node, pod(node, "second", "head"))
@@ -270,7 +270,7 @@ def test_a_training_whose_worker_and_then_head_is_deleted_succeeds_in_the_same_m
     assert "AttemptFailed" in events(node, WORKSPACE, "second")
     steps = [point["step"] for point in history(mlflow, status["mlflow"]["runID"], "train.loss")]
     assert steps == list(range(1, EPOCHS["second"] + 1)), "every epoch stands there once"
-    assert reached >= 3, "the head was deleted in mid-training"
+    assert reached < EPOCHS["second"], "the head was deleted in mid-training"
     story["second"] = register(mlflow, run, "digits")
 
 
