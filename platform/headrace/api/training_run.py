@@ -17,8 +17,8 @@ from headrace.spec.model import LABEL_PATTERN
 
 KIND = "TrainingRun"
 
-# Annotation: until when (RFC 3339) a run goes on that somebody waits for, who writes it anew while he does. Without it a
-# run goes on by itself.
+# Annotation: until when (RFC 3339) a run goes on that somebody waits for, who writes it anew while waiting. Without it
+# a run goes on by itself.
 HELD_UNTIL = f"{GROUP}/held-until"
 
 # What all attempts of a run must have in common, since the next one goes on from the checkpoint of the one before. It
