@@ -63,9 +63,7 @@ def test_a_copy_that_fails_leaves_nothing_behind_and_is_made_anew(
     assert (fetch_package(version("memory://store/packages/abc"), tmp_path) / "headrace.json").is_file()
 
 
-def test_a_copied_package_needs_its_store_no_more(
-    remote: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_copied_package_needs_its_store_no_more(remote: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = fetch_package(version("memory://store/packages/abc"), tmp_path)
 
     def down(*_: Any, **__: Any) -> None:
