@@ -16,7 +16,8 @@ from mlflow.store.db.utils import _get_alembic_config
 from headrace.base.errors import InvalidInput
 from headrace.tracking.connection import client
 from headrace.tracking.database import snapshot
-from headrace.tracking.database_load import Contents, Dump, contents, load
+from headrace.tracking.database_contents import Contents, contents
+from headrace.tracking.database_load import Dump, load
 from headrace_testbed.postgres import Postgres
 
 pytestmark = pytest.mark.timeout(900)
@@ -136,12 +137,12 @@ def columns_at(revision: str) -> dict[str, list[str]]:
     """The columns of every table at REVISION."""
     from mlflow.store.tracking.dbmodels.initial_models import Base
 
-    from headrace.tracking import database_load
+    from headrace.tracking import database_schema
 
     engine = sa.create_engine("sqlite://", poolclass=sa.pool.StaticPool)
     with engine.begin() as connection:
         Base.metadata.create_all(connection)
-        database_load._upgrade(connection, revision)
+        database_schema.upgrade(connection, revision)
         metadata = sa.MetaData()
         metadata.reflect(connection)
     return {table.name: [column.name for column in table.columns] for table in metadata.sorted_tables}

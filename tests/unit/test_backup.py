@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from headrace.base.errors import HeadraceError, InvalidInput, RunFailed
 from headrace.cluster.kinds import TRAINING_RUN, Kind
-from headrace.steps import backup_archive, backup_files, backup_manifest
+from headrace.steps import backup_files, backup_keeper, backup_lock, backup_manifest
 from headrace.steps.backup import backup
 from headrace.steps.backup_archive import Archive
-from headrace.steps.backup_files import Entry, Keeper, Needs, Root, folder_of
+from headrace.steps.backup_files import Entry, Needs, Root, folder_of
+from headrace.steps.backup_keeper import Keeper
 from headrace.steps.backup_manifest import Artifacts, Existing, Manifest, Part, PartFile
 from headrace.steps.backup_moves import Moves, parse_pairs
 from headrace.steps.backup_place import Place
@@ -165,13 +166,13 @@ def test_what_has_not_changed_is_not_read_again(archive: Archive, root: Root, mo
     changed = Path(root.path) / "splits" / "s" / "part.parquet"
     changed.write_text("other rows")
     read: list[str] = []
-    real = backup_files.streams.hash_of
+    real = backup_keeper.streams.hash_of
 
     def noted(filesystem: Any, path: str, beat: Any) -> Any:
         read.append(path)
         return real(filesystem, path, beat)
 
-    monkeypatch.setattr(backup_files.streams, "hash_of", noted)
+    monkeypatch.setattr(backup_keeper.streams, "hash_of", noted)
     keeper, second = indexed(archive, root, Needs(Artifacts.all), first)
     assert read == [str(changed)]
     assert keeper.new_bytes == len("other rows")
@@ -194,7 +195,7 @@ def test_a_file_that_changes_while_it_is_copied_is_kept_as_it_is_in_the_end(
 ) -> None:
     log = Path(root.path) / "runs" / "r" / "steps" / "train" / "1" / "result.json"
     log.write_text("first")
-    real = backup_files.streams.copy
+    real = backup_keeper.streams.copy
     grown: list[int] = []
 
     def growing(source: Any, path: str, *rest: Any, **more: Any) -> bool:
@@ -203,7 +204,7 @@ def test_a_file_that_changes_while_it_is_copied_is_kept_as_it_is_in_the_end(
             log.write_text("{} and more")
         return real(source, path, *rest, **more)
 
-    monkeypatch.setattr(backup_files.streams, "copy", growing)
+    monkeypatch.setattr(backup_keeper.streams, "copy", growing)
     keeper, found = indexed(archive, root, Needs(Artifacts.all))
     entry = next(entry for entry in found if entry.path.endswith("result.json"))
     assert (entry.kept, entry.size, keeper.notes) == (True, len("{} and more"), [])
@@ -262,7 +263,7 @@ def test_of_two_writers_one_waits_and_a_dead_one_does_not_count(archive: Archive
         pass
     path = Path(archive.path("lock.json"))
     for record in (
-        {"holder": "gone", "time": time.time() - backup_archive.STALE_SECONDS - 1, "draw": "x"},
+        {"holder": "gone", "time": time.time() - backup_lock.STALE_SECONDS - 1, "draw": "x"},
         {"holder": "half a word"},
     ):
         path.write_text(json.dumps(record))

@@ -13,32 +13,24 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
 from headrace.base.errors import InvalidInput
 from headrace.steps import backup_files, backup_resources
-from headrace.steps.backup_archive import Archive, Lock
-from headrace.steps.backup_files import Entry, Keeper, Needs, Root, folder_of
-from headrace.steps.backup_manifest import Artifacts, Manifest, Part, new_name
+from headrace.steps.backup_archive import Archive
+from headrace.steps.backup_files import Entry
+from headrace.steps.backup_keeper import Keeper
+from headrace.steps.backup_lock import Lock
+from headrace.steps.backup_manifest import TABLES, Artifacts, Manifest, Part, new_name, summary
+from headrace.steps.backup_needs import Found, needs_of, roots_of, strike_off
 from headrace.steps.backup_place import Place
 from headrace.steps.backup_prune import prune
-from headrace.tracking.database import Needed, Snapshot
+from headrace.tracking.database import Snapshot
 
 Tell = Callable[[str], None]
-TABLES = {"runs": "runs", "models": "registered_models", "versions": "model_versions"}
-TABLES |= {"aliases": "registered_model_aliases"}
-
-
-@dataclass
-class _Found:
-    """What has been learnt on the way."""
-
-    manifest: Manifest
-    needed: list[Needed] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
 
 def backup(
@@ -72,7 +64,7 @@ def backup(
     archive, started = Archive(destination), time.monotonic()
     with archive.lock(_holder()) as lock:
         manifest = Manifest(_free_name(archive), version("headrace"), artifacts, {}, place.tracking_uri)
-        found = _Found(manifest)
+        found = Found(manifest)
         if Part.resources in parts:
             _take_resources(place, archive, found, tell)
         if Part.mlflow in parts:
@@ -94,19 +86,6 @@ def default_parts(place: Place) -> frozenset[Part]:
     return frozenset(Part) if place.namespaces else frozenset({Part.mlflow, Part.files})
 
 
-def summary(manifest: Manifest) -> dict[str, Any]:
-    """What a report says of a backup."""
-    return {
-        "name": manifest.name,
-        "artifacts": manifest.artifacts.value,
-        "counts": dict(manifest.counts),
-        "bytes": manifest.kept_bytes,
-        "new_bytes": manifest.new_bytes,
-        "seconds": manifest.seconds,
-        "notes": list(manifest.notes),
-    }
-
-
 def _holder() -> str:
     who = "somebody"
     with suppress(OSError, KeyError):  # a container may have no name for its user
@@ -121,7 +100,7 @@ def _free_name(archive: Archive) -> str:
     return name
 
 
-def _take_resources(place: Place, archive: Archive, found: _Found, tell: Tell) -> None:
+def _take_resources(place: Place, archive: Archive, found: Found, tell: Tell) -> None:
     counts = dict.fromkeys(backup_resources.KINDS, 0)
 
     def counted() -> Iterator[dict[str, Any]]:
@@ -134,7 +113,7 @@ def _take_resources(place: Place, archive: Archive, found: _Found, tell: Tell) -
     tell("custom resources: " + ", ".join(f"{count} {kind}" for kind, count in counts.items()))
 
 
-def _take_database(place: Place, archive: Archive, found: _Found, lock: Lock, tell: Tell) -> None:
+def _take_database(place: Place, archive: Archive, found: Found, lock: Lock, tell: Tell) -> None:
     from headrace.tracking.database import snapshot
 
     name = found.manifest.name
@@ -157,7 +136,7 @@ def _take_database(place: Place, archive: Archive, found: _Found, lock: Lock, te
     tell("MLflow: " + ", ".join(f"{count} {word}" for word, count in counts.items()))
 
 
-def _ask_database(place: Place, found: _Found) -> None:
+def _ask_database(place: Place, found: Found) -> None:
     """Which files registered versions need, where the database itself is not taken."""
     from headrace.tracking.database import snapshot
 
@@ -165,7 +144,7 @@ def _ask_database(place: Place, found: _Found) -> None:
         _note_needed(database, found)
 
 
-def _note_needed(database: Snapshot, found: _Found) -> None:
+def _note_needed(database: Snapshot, found: Found) -> None:
     found.needed = database.needed()
     root = database.artifact_root()
     found.manifest = replace(found.manifest, roots={} if root is None else {backup_files.MLFLOW: root})
@@ -177,15 +156,15 @@ def _beating(rows: Iterator[Any], lock: Lock) -> Iterator[Any]:
         yield row
 
 
-def _take_files(place: Place, archive: Archive, found: _Found, lock: Lock, tell: Tell) -> None:
-    roots = _roots(place, found)
-    needs, owners = _needs(place, found, roots)
+def _take_files(place: Place, archive: Archive, found: Found, lock: Lock, tell: Tell) -> None:
+    roots = roots_of(place, found)
+    needs, owners = needs_of(place, found, roots)
     keeper = Keeper(archive, roots, _previous(archive), lock.beat)
 
     def listed() -> Iterator[list[Any]]:
         for entry in keeper.entries(needs, tell):
             if entry.kept:
-                _strike_off(owners, entry)
+                strike_off(owners, entry)
             yield entry.to_line()
 
     part = archive.write_lines(found.manifest.name, backup_files.FILE, listed())
@@ -208,54 +187,6 @@ def _previous(archive: Archive) -> Iterator[Entry]:
             yield from backup_files.read_index(archive, names[-1])
 
 
-def _roots(place: Place, found: _Found) -> list[Root]:
-    """The places that files come from: the store, MLflow's own files, this machine's home."""
-    urls = {backup_files.STORE: place.store, **found.manifest.roots}
-    if place.home is not None:
-        urls[backup_files.HOME] = place.home
-    roots = []
-    for name, url in urls.items():
-        try:
-            roots.append(Root.at(name, url))
-        except InvalidInput as error:
-            found.notes.append(f"{url} was left out: {error.message}")
-    return roots
-
-
-def _needs(place: Place, found: _Found, roots: list[Root]) -> tuple[Needs, dict[str, str]]:
-    """What is to be kept, and of each folder what it is for people."""
-    owners: dict[str, str] = {}
-    packages: set[str] = set()
-    for each in found.needed:
-        packages |= {each.package_sha256} if each.package_sha256 else set()
-        _need(each.package_uri, f"the package of {each.name}/{each.version}", roots, owners, found)
-        _need(each.model_location, f"the MLflow model of {each.name}/{each.version}", roots, owners, found)
-    if place.home is not None:
-        from headrace.local.desired_state import read_desired
-
-        for wish in read_desired().values():
-            packages.add(wish.stable.sha256)
-            _need(wish.stable.package_uri, f"the package that {wish.name} serves", roots, owners, found)
-    needs = Needs(found.manifest.artifacts, frozenset(owners), frozenset(packages))
-    return needs, owners if needs.artifacts is not Artifacts.none else {}
-
-
-def _need(uri: str | None, what: str, roots: list[Root], owners: dict[str, str], found: _Found) -> None:
-    if uri is None:
-        return
-    folder = folder_of(uri, roots)
-    if folder is not None:
-        owners[folder] = f"{what} ({uri})"
-    elif found.manifest.artifacts is not Artifacts.none:
-        found.notes.append(f"{what} lies outside of the store and was left out: {uri}")
-
-
-def _strike_off(owners: dict[str, str], entry: Entry) -> None:
-    parts = f"{entry.root}/{entry.path}".split("/")
-    for depth in range(2, len(parts) + 1):
-        owners.pop("/".join(parts[:depth]), None)
-
-
-def _add(found: _Found, parts: dict[str, Any], counts: dict[str, int]) -> None:
+def _add(found: Found, parts: dict[str, Any], counts: dict[str, int]) -> None:
     manifest = found.manifest
     found.manifest = replace(manifest, parts={**manifest.parts, **parts}, counts={**manifest.counts, **counts})

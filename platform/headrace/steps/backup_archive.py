@@ -9,34 +9,28 @@
         ├── resources.jsonl.gz     the custom resources
         └── mlflow/<table>.jsonl.gz
 
-A file that was kept once is not kept again, so a day's backup costs what the day has brought. One writer at a time:
-the lock is taken on a condition, renewed while the writer works, and taken over from one that died. The S3 store of
-DEST may be another than that of the runs: variables HEADRACE_BACKUP_AWS_* are then its.
+A file that was kept once is not kept again, so a day's backup costs what the day has brought. The S3 store
+of DEST may be another than that of the runs: variables HEADRACE_BACKUP_AWS_* are then its.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import secrets
-import socket
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import fsspec
 
-from headrace.base.errors import InvalidInput, RunFailed, Unavailable
-from headrace.base.processes import ProcessRef
+from headrace.base.errors import InvalidInput
 from headrace.steps import backup_manifest as manifests
+from headrace.steps.backup_lock import Lock
 from headrace.steps.backup_manifest import Manifest, PartFile
-from headrace.store import conditional, streams
+from headrace.store import streams
 from headrace.store.filesystems import files_below, is_s3, is_there, open_filesystem, reached, read_whole
 
 OWN_S3 = "HEADRACE_BACKUP_AWS_"  # variables of the destination's S3 store, where it is not the store of the runs
-STALE_SECONDS = 900.0  # without a sign of life, after which a writer counts as dead
-BEAT_SECONDS = 60.0
 
 
 class Archive:
@@ -141,7 +135,7 @@ class Archive:
     @contextmanager
     def lock(self, holder: str) -> Iterator[Lock]:
         """Be the only writer for the length of the block. Raises RunFailed where there is another."""
-        lock = Lock(self, holder)
+        lock = Lock(self.filesystem, self.path("lock.json"), self.url, holder)
         lock.take()
         try:
             yield lock
@@ -164,74 +158,3 @@ def _opened(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     if "REGION" in own:
         options["client_kwargs"] = {**options.get("client_kwargs", {}), "region_name": own["REGION"]}
     return type(filesystem)(**options), path
-
-
-class Lock:
-    """The right to write to an archive. `beat` keeps it."""
-
-    def __init__(self, archive: Archive, holder: str) -> None:
-        self._archive, self._holder = archive, holder
-        self._path = archive.path("lock.json")
-        self._draw = secrets.token_hex(8)
-        self._found: conditional.Found = None
-        self._beaten = 0.0
-
-    def take(self) -> None:
-        """Take it, from a dead writer too."""
-        filesystem = self._archive.filesystem
-        with self._archive.reached():
-            found = conditional.read(filesystem, self._path)
-            if found is not None and (other := _living(found[0])) is not None:
-                raise RunFailed(
-                    f"{other} is writing to {self._archive.url}",
-                    action=f"wait until it has ended; if it was killed, its lock ends {STALE_SECONDS / 60:.0f} minutes "
-                    "after its last sign of life",
-                    code="backup-locked",
-                )
-            if not conditional.replace(filesystem, self._path, self._record(), found):
-                raise self._lost()
-            self._found = conditional.read(filesystem, self._path)
-        self._beaten = time.monotonic()
-
-    def beat(self) -> None:
-        """Say that the writer lives, once a minute at most. Raises RunFailed where another took over."""
-        if time.monotonic() - self._beaten > BEAT_SECONDS:
-            self.check()
-
-    def check(self) -> None:
-        """Renew it now. Raises RunFailed where another took over."""
-        with self._archive.reached():
-            if not conditional.replace(self._archive.filesystem, self._path, self._record(), self._found):
-                raise self._lost()
-            self._found = conditional.read(self._archive.filesystem, self._path)
-        self._beaten = time.monotonic()
-
-    def give_back(self) -> None:
-        """Remove it, if it is ours."""
-        with suppress(OSError, Unavailable), self._archive.reached():
-            found = conditional.read(self._archive.filesystem, self._path)
-            if found is not None and json.loads(found[0]).get("draw") == self._draw:
-                self._archive.filesystem.rm_file(self._path)
-
-    def _record(self) -> bytes:
-        process = ProcessRef.current().to_record()
-        told = {"holder": self._holder, "time": time.time(), "draw": self._draw}
-        return json.dumps({**told, "host": socket.gethostname(), "process": process}).encode()
-
-    def _lost(self) -> RunFailed:
-        return RunFailed(
-            f"another writer took over at {self._archive.url}",
-            action="look at what it writes; this backup is not whole and does not count",
-            code="backup-locked",
-        )
-
-
-def _living(data: bytes) -> str | None:
-    """Who holds the lock that says DATA, if its writer may still live; of this machine's own it is known at once."""
-    try:
-        record = json.loads(data)
-        process = ProcessRef.from_record(record.get("process")) if record.get("host") == socket.gethostname() else None
-        dead = process is not None and not process.alive()
-        return str(record["holder"]) if not dead and time.time() - float(record["time"]) < STALE_SECONDS else None
-    except (ValueError, KeyError, TypeError):
-        return None

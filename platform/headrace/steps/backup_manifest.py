@@ -18,6 +18,13 @@ from headrace.base.jsonfile import sha256_of
 
 FORMAT = 1
 FILE = "manifest.json"
+# Counts that people are told, and the tables that they are of.
+TABLES = {
+    "runs": "runs",
+    "models": "registered_models",
+    "versions": "model_versions",
+    "aliases": "registered_model_aliases",
+}
 NAME = re.compile(r"\d{8}T\d{6}Z")
 
 
@@ -97,6 +104,19 @@ class Manifest:
     def created(self) -> datetime:
         """When it was begun."""
         return datetime.strptime(self.name, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+
+
+def summary(manifest: Manifest) -> dict[str, Any]:
+    """What a report says of a backup."""
+    return {
+        "name": manifest.name,
+        "artifacts": manifest.artifacts.value,
+        "counts": dict(manifest.counts),
+        "bytes": manifest.kept_bytes,
+        "new_bytes": manifest.new_bytes,
+        "seconds": manifest.seconds,
+        "notes": list(manifest.notes),
+    }
 
 
 def damaged(where: str) -> InvalidInput:

@@ -17,15 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headrace.api.reports import PACKAGE_SHA256_TAG, PACKAGE_URI_TAG
-from headrace.base.errors import InvalidInput, MissingExtra, Unavailable
+from headrace.base.errors import InvalidInput
 from headrace.tracking import database_rows as rows
 from headrace.tracking.connection import import_mlflow, sqlite_path, without_credentials
+from headrace.tracking.database_connection import REVISION_TABLE, check_uri, opened, reflected, translated
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine, MetaData
+    from sqlalchemy import Connection, MetaData
 
-REVISION_TABLE = "alembic_version"
-DIALECTS = ("sqlite", "postgresql")
 PACKAGE_TAGS = (PACKAGE_URI_TAG, PACKAGE_SHA256_TAG)
 
 
@@ -100,19 +99,6 @@ class Snapshot:
         ]
 
 
-def check_uri(uri: str) -> str:
-    """The dialect of a database that can be backed up. Raises InvalidInput for any other."""
-    dialect = uri.partition(":")[0].partition("+")[0]
-    if dialect not in DIALECTS or (dialect == "sqlite" and sqlite_path(uri) is None):
-        raise InvalidInput(
-            f"{without_credentials(uri)} is no database of MLflow that Headrace can copy",
-            action="name it as sqlite:////absolute/path or postgresql://USER:PASSWORD@HOST/NAME, in "
-            "MLFLOW_BACKEND_STORE_URI; an MLflow server's address is not its database's",
-            code="database-unknown",
-        )
-    return dialect
-
-
 @contextmanager
 def snapshot(uri: str) -> Iterator[Snapshot]:
     """The database at URI as it is now, for as long as the block takes.
@@ -149,29 +135,6 @@ def _copied_aside(uri: str, target: Path) -> Path:
     return target
 
 
-def opened(uri: str) -> Engine:
-    """An engine for URI. Raises MissingExtra where the database's driver is not installed."""
-    from sqlalchemy import create_engine
-    from sqlalchemy.engine import make_url
-
-    url = make_url(uri)
-    if url.drivername == "postgresql":  # SQLAlchemy's own choice changed with 2.1; ours is what the extra brings
-        url = url.set(drivername="postgresql+psycopg2")
-    try:
-        return create_engine(url)
-    except ModuleNotFoundError as error:
-        raise MissingExtra("mlflow-server", f"a database at {without_credentials(uri)}") from error
-
-
-def reflected(connection: Connection) -> MetaData:
-    """The tables that are there."""
-    from sqlalchemy import MetaData
-
-    metadata = MetaData()
-    metadata.reflect(connection)
-    return metadata
-
-
 def _revision(connection: Connection, metadata: MetaData, uri: str) -> str:
     from sqlalchemy import select
 
@@ -184,29 +147,3 @@ def _revision(connection: Connection, metadata: MetaData, uri: str) -> str:
             code="database-unknown",
         )
     return str(found)
-
-
-@contextmanager
-def translated(uri: str) -> Iterator[None]:
-    """Turn the database's errors inside the block into ours."""
-    from sqlalchemy import exc
-
-    shown = without_credentials(uri)
-    try:
-        yield
-    except (exc.OperationalError, sqlite3.OperationalError) as error:
-        raise Unavailable(
-            f"the database {shown} cannot be used: {_first_line(error)}",
-            action="check that it is up, its address and its password",
-            code="database-unavailable",
-        ) from error
-    except exc.DBAPIError as error:
-        raise InvalidInput(
-            f"the database {shown} refuses a row: {_first_line(error)}",
-            action="nothing was changed; report it with the log",
-            code="database-refused",
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(getattr(error, "orig", None) or error).strip().splitlines()[0]

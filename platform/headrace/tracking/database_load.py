@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from headrace.base.errors import InvalidInput
 from headrace.base.locks import file_lock
 from headrace.tracking import database_rows as rows
+from headrace.tracking import database_schema as schema
 from headrace.tracking.connection import (
-    artifact_root,
     import_mlflow,
     lock_path,
     mark_current,
@@ -26,13 +26,11 @@ from headrace.tracking.connection import (
     sqlite_path,
     without_credentials,
 )
-from headrace.tracking.database import REVISION_TABLE, check_uri, opened, reflected, translated
+from headrace.tracking.database_connection import REVISION_TABLE, engine_of, reflected, translated
+from headrace.tracking.database_contents import Contents, contents, contents_of
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine, MetaData
-
-# What a database that somebody uses has rows in; of experiments MLflow makes the first itself.
-USED = ("runs", "registered_models", "logged_models", "trace_info", "evaluation_datasets")
+    from sqlalchemy import Connection, MetaData
 
 
 @dataclass(frozen=True)
@@ -45,61 +43,6 @@ class Dump:
     rows: Callable[[str], Iterator[Sequence[Any]]]
 
 
-@dataclass(frozen=True)
-class Contents:
-    """What a database holds; `revision` is None where it holds no tables of MLflow's."""
-
-    revision: str | None
-    counts: Mapping[str, int]
-    artifact_root: str | None
-
-    @property
-    def used(self) -> dict[str, int]:
-        """The tables that have rows of somebody's."""
-        return {name: count for name, count in self.counts.items() if count}
-
-
-def contents(uri: str) -> Contents:
-    """What is in the database at URI. Makes nothing. Raises InvalidInput, Unavailable."""
-    check_uri(uri)
-    import_mlflow()
-    path = sqlite_path(uri)
-    if path is not None and not path.exists():
-        return Contents(None, {}, artifact_root(uri))
-    with translated(uri), _engine(uri) as engine, engine.connect() as connection:
-        found = _contents(connection, reflected(connection))
-    return found if path is None else Contents(found.revision, found.counts, artifact_root(uri))
-
-
-@contextmanager
-def _engine(uri: str) -> Iterator[Engine]:
-    engine = opened(uri)
-    try:
-        yield engine
-    finally:
-        engine.dispose()
-
-
-def _contents(connection: Connection, metadata: MetaData) -> Contents:
-    from sqlalchemy import func, select
-
-    tables = metadata.tables
-    if REVISION_TABLE not in tables or "experiments" not in tables:
-        return Contents(None, {}, None)
-    counts = {
-        name: int(connection.execute(select(func.count()).select_from(tables[name])).scalar_one())
-        for name in USED
-        if name in tables
-    }
-    experiments = tables["experiments"]
-    own = select(func.count()).select_from(experiments).where(experiments.c.experiment_id != 0)
-    counts["experiments"] = int(connection.execute(own).scalar_one())
-    first = select(experiments.c.artifact_location).where(experiments.c.experiment_id == 0)
-    root = rows.root_of(connection.execute(first).scalar_one_or_none())
-    revision = connection.execute(select(tables[REVISION_TABLE])).scalar_one_or_none()
-    return Contents(revision, counts, root)
-
-
 def check_revision(dump: Dump) -> None:
     """Raise InvalidInput where the installed MLflow does not know the schema of DUMP."""
     import_mlflow()
@@ -107,7 +50,7 @@ def check_revision(dump: Dump) -> None:
     from alembic.util.exc import CommandError
 
     try:
-        _script().get_revision(dump.revision)
+        schema.script().get_revision(dump.revision)
     except CommandError as error:
         raise InvalidInput(
             f"the backup is of MLflow {dump.mlflow} (schema {dump.revision}), which MLflow {mlflow.__version__} here "
@@ -134,7 +77,7 @@ def load(uri: str, dump: Dump, *, expected: Contents, tell: Callable[[str], None
     path = sqlite_path(uri)
     with translated(uri):
         if path is None:
-            with _engine(uri) as engine, engine.begin() as connection:
+            with engine_of(uri) as engine, engine.begin() as connection:
                 return _replace(connection, dump, expected, uri, tell)
         with file_lock(lock_path("mlflow-store"), holder=f"{me()}, restoring the MLflow store"):
             return _replace_file(path, uri, dump, expected, tell)
@@ -146,7 +89,7 @@ def _replace_file(path: Path, uri: str, dump: Dump, expected: Contents, tell: Ca
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     unfinished = path.with_suffix(".restoring")
     unfinished.unlink(missing_ok=True)
-    with _engine(f"sqlite:///{unfinished}") as engine:
+    with engine_of(f"sqlite:///{unfinished}") as engine:
         with closing(engine.raw_connection()) as raw:
             raw.execute("PRAGMA synchronous = OFF")  # of this connection, which the pool keeps
         with engine.begin() as connection:
@@ -171,9 +114,9 @@ def _replace(
     metadata = reflected(connection)
     if expected.revision is not None:
         connection.execute(text("lock table experiments, runs, registered_models in access exclusive mode"))
-    if _contents(connection, metadata).counts != expected.counts:
+    if contents_of(connection, metadata).counts != expected.counts:
         raise _changed(uri)
-    if expected.revision == dump.revision == _head():
+    if expected.revision == dump.revision == schema.head():
         _empty(connection, metadata, dump)
         written = _write(connection, metadata, dump, tell)
     else:
@@ -189,11 +132,11 @@ def _fill(connection: Connection, dump: Dump, tell: Callable[[str], None]) -> di
     from mlflow.store.tracking.dbmodels.initial_models import Base
 
     Base.metadata.create_all(connection)
-    _upgrade(connection, dump.revision)
+    schema.upgrade(connection, dump.revision)
     metadata = reflected(connection)
     _empty(connection, metadata, dump)  # of what the migrations put there
     written = _write(connection, metadata, dump, tell)
-    _upgrade(connection, _head())
+    schema.upgrade(connection, schema.head())
     return written
 
 
@@ -222,34 +165,6 @@ def _write(connection: Connection, metadata: MetaData, dump: Dump, tell: Callabl
         if next(dump.rows(name), None) is not None:
             tell(f"note: the table {name} is no part of MLflow's schema and was left out")
     return written
-
-
-def _script() -> Any:
-    from alembic.script import ScriptDirectory
-    from mlflow.store.db.utils import _get_alembic_config
-
-    return ScriptDirectory.from_config(_get_alembic_config("sqlite://"))
-
-
-def _head() -> str:
-    return str(_script().get_current_head())
-
-
-def _upgrade(connection: Connection, revision: str) -> None:
-    """Bring the schema to REVISION inside CONNECTION's transaction (MLflow's own way opens another connection)."""
-    from alembic.runtime.environment import EnvironmentContext
-    from mlflow.store.db.base_sql_model import Base
-    from mlflow.store.db.utils import _get_alembic_config
-
-    script = _script()
-
-    def steps(present: Any, _: Any) -> Any:
-        return script._upgrade_revs(revision, present)
-
-    with EnvironmentContext(_get_alembic_config("sqlite://"), script, fn=steps, destination_rev=revision) as context:
-        context.configure(connection=connection, target_metadata=Base.metadata, render_as_batch=True)
-        with context.begin_transaction():
-            context.run_migrations()
 
 
 def _changed(uri: str) -> InvalidInput:
