@@ -1,0 +1,119 @@
+"""Which files of a store a backup lists, reads and keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace.steps import backup_keeper
+from headrace.steps.backup_archive import Archive
+from headrace.steps.backup_files import Entry, Needs, Root, folder_of
+from headrace.steps.backup_keeper import Keeper
+from headrace.steps.backup_manifest import Artifacts
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Archive:
+    return Archive(str(tmp_path / "backups"))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Root:
+    """A store with a package, a checkpoint, a record and a file of nobody's."""
+    place = tmp_path / "store"
+    files = {
+        "packages/aaa/headrace.json": "{}",
+        "packages/bbb/headrace.json": "{}",
+        "evaluations/aaa/split.json": "1",
+        "runs/r/checkpoints/1/model": "weights",
+        "runs/r/steps/train/1/result.json": "{}",
+        "splits/s/part.parquet": "rows",
+        "stray.txt": "mine",
+    }
+    for name, text in files.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text(text)
+    return Root.at("store", str(place))
+
+
+def indexed(archive: Archive, root: Root, needs: Needs, before: Iterable[Entry] = ()) -> tuple[Keeper, list[Entry]]:
+    keeper = Keeper(archive, [root], iter(before), lambda: None)
+    return keeper, list(keeper.entries(needs, lambda _: None))
+
+
+def test_registered_keeps_what_versions_need_and_records_of_runs(archive: Archive, root: Root) -> None:
+    needs = Needs(Artifacts.registered, frozenset({"store/packages/aaa"}), frozenset({"aaa"}))
+    _, found = indexed(archive, root, needs)
+    assert [entry.path for entry in found if entry.kept] == [
+        "evaluations/aaa/split.json",
+        "packages/aaa/headrace.json",
+        "runs/r/steps/train/1/result.json",
+    ]
+    assert [entry.path for entry in found if entry.sha256 is None] == ["runs/r/checkpoints/1/model"]
+    assert "stray.txt" not in [entry.path for entry in found]  # no part of the store
+    assert found == sorted(found, key=lambda entry: entry.order)
+
+
+def test_all_keeps_all_and_none_keeps_only_records(archive: Archive, root: Root) -> None:
+    _, everything = indexed(archive, root, Needs(Artifacts.all))
+    assert all(entry.kept and entry.sha256 for entry in everything)
+    _, nothing = indexed(archive, root, Needs(Artifacts.none))
+    assert [entry.path for entry in nothing if entry.kept] == ["runs/r/steps/train/1/result.json"]
+
+
+def test_what_has_not_changed_is_not_read_again(archive: Archive, root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, first = indexed(archive, root, Needs(Artifacts.all))
+    changed = Path(root.path) / "splits" / "s" / "part.parquet"
+    changed.write_text("other rows")
+    read: list[str] = []
+    real = backup_keeper.streams.hash_of
+
+    def noted(filesystem: Any, path: str, beat: Any) -> Any:
+        read.append(path)
+        return real(filesystem, path, beat)
+
+    monkeypatch.setattr(backup_keeper.streams, "hash_of", noted)
+    keeper, second = indexed(archive, root, Needs(Artifacts.all), first)
+    assert read == [str(changed)]
+    assert keeper.new_bytes == len("other rows")
+    assert {e.path: e.sha256 for e in first if e.path != "splits/s/part.parquet"} == {
+        e.path: e.sha256 for e in second if e.path != "splits/s/part.parquet"
+    }
+
+
+def test_half_an_object_that_was_left_behind_is_written_anew(archive: Archive, root: Root) -> None:
+    _, first = indexed(archive, root, Needs(Artifacts.all))
+    sha256 = next(entry.sha256 for entry in first if entry.path == "splits/s/part.parquet")
+    half = Path(archive.object_path(str(sha256)))
+    half.write_text("ro")
+    indexed(archive, root, Needs(Artifacts.all))
+    assert half.read_text() == "rows"
+
+
+def test_a_file_that_changes_while_it_is_copied_is_kept_as_it_is_in_the_end(
+    archive: Archive, root: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = Path(root.path) / "runs" / "r" / "steps" / "train" / "1" / "result.json"
+    log.write_text("first")
+    real = backup_keeper.streams.copy
+    grown: list[int] = []
+
+    def growing(source: Any, path: str, *rest: Any, **more: Any) -> bool:
+        if path == str(log) and not grown:
+            grown.append(1)
+            log.write_text("{} and more")
+        return real(source, path, *rest, **more)
+
+    monkeypatch.setattr(backup_keeper.streams, "copy", growing)
+    keeper, found = indexed(archive, root, Needs(Artifacts.all))
+    entry = next(entry for entry in found if entry.path.endswith("result.json"))
+    assert (entry.kept, entry.size, keeper.notes) == (True, len("{} and more"), [])
+
+
+def test_a_folder_is_found_below_its_root_only(root: Root) -> None:
+    assert folder_of(f"{root.path}/packages/aaa/", [root]) == "store/packages/aaa"
+    assert folder_of(f"{root.path}2/packages/aaa", [root]) is None
+    assert folder_of("memory://packages/aaa", [root]) is None
