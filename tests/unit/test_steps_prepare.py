@@ -129,7 +129,7 @@ def test_the_champion_is_named_only_if_a_check_asks_for_it() -> None:
 
 def test_what_steps_need_to_know_of_the_run_is_beside_them(store: Store) -> None:
     prepare(request(spec(), no_cache=True, git={"commit": "abc", "dirty": False}), store, "1", no_version)
-    assert read_note(store, RUN, "options") == {"cache": False}
+    assert read_note(store, RUN, "options") == {"cache": False, "queue": None}
     origin = read_note(store, RUN, "origin")
     assert origin is not None
     assert (origin["spec"]["name"], origin["git"]["commit"]) == ("digits", "abc")
