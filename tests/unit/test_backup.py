@@ -19,7 +19,7 @@ from headrace.steps.backup_archive import Archive
 from headrace.steps.backup_files import Entry, Root
 from headrace.steps.backup_manifest import Artifacts, Manifest, Part, PartFile
 from headrace.steps.backup_moves import Moves, parse_pairs
-from headrace.steps.backup_place import Place
+from headrace.steps.backup_place import Place, find_place
 from headrace.steps.backup_prune import prune
 from headrace.steps.backup_verify import find_backup
 from headrace.steps.restore import plan
@@ -230,3 +230,27 @@ def test_files_alone_come_back_and_what_a_backup_lacks_is_named(
     carry_out(plan(new, archive.url), print)
     assert (tmp_path / "new" / "splits" / "s" / "part.parquet").read_text() == "rows"
     assert not (tmp_path / "new" / "stray.txt").exists()
+
+
+def test_a_target_without_a_kubeconfig_is_refused_with_what_to_add(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADRACE_HOME", str(tmp_path))
+    for name in ("KUBECONFIG", "HEADRACE_STORE", "MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL"):
+        monkeypatch.setenv(name, "")
+    (tmp_path / "targets.yaml").write_text(
+        "prod: {kubeflow: {host: https://k.example.com/pipeline}, store: s3://b/store, image: i:1}\n"
+    )
+    error = refused_by(find_place, "prod", [])
+    assert (error.code, "kubeconfig: FILE" in error.action) == ("no-cluster", True)
+    assert "there is no target 'other'" in str(refused_by(find_place, "other", []))
+
+
+def test_this_machine_is_backed_up_unless_a_cluster_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_HOME", str(tmp_path))
+    for name in ("HEADRACE_STORE", "MLFLOW_TRACKING_URI", "MLFLOW_BACKEND_STORE_URI"):
+        monkeypatch.delenv(name, raising=False)
+    here = find_place("local", [])
+    assert (here.home, here.store, here.namespaces) == (str(tmp_path), str(tmp_path / "store"), ())
+    assert here.require_database() == f"sqlite:///{tmp_path / 'mlflow' / 'mlflow.db'}"
+    assert not (tmp_path / "mlflow").exists()
