@@ -120,7 +120,8 @@ def _disk() -> Iterator[Check]:
 def _store() -> Iterator[Check]:
     """The store takes files and keeps conditions: without those two heads could hold the same attempt of a run."""
     from headrace.store import Store, conditional
-    from headrace.store.filesystems import endpoint_of, is_s3, reached
+    from headrace.store.filesystems import reached
+    from headrace.store.s3 import endpoint_of, is_s3
 
     where = "store"
     try:

@@ -20,7 +20,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 from headrace.base.errors import Unavailable
 from headrace.base.locks import file_lock
-from headrace.store.filesystems import endpoint_of, is_s3, passing_errors, read_whole
+from headrace.store.filesystems import read_whole
+from headrace.store.s3 import endpoint_of, is_s3, passing_errors
 
 _WRITER = "headrace-writer"  # metadata of an object: the draw of whoever wrote it
 _CONFLICT_TRIES = 5  # S3 says 409 where two conditional writes met; neither was judged yet

@@ -246,7 +246,7 @@ def _of_transport(error: Exception, uri: str) -> HeadraceError | None:
         return _unavailable(uri, str(error))
     if origin not in ("boto3", "botocore"):
         return None
-    from headrace.store.filesystems import endpoint_of, s3_explanation
+    from headrace.store.s3 import endpoint_of, s3_explanation
 
     endpoint = os.environ.get("MLFLOW_S3_ENDPOINT_URL") or endpoint_of()
     return s3_explanation(error, "where MLflow keeps artifacts", endpoint)
