@@ -7,6 +7,7 @@ kept as files, which halves the room that torch takes.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -24,6 +25,7 @@ _DEBIAN = "debian:bookworm-slim"
 # Where the image debian:bookworm-slim takes packages from, made of the one line that debootstrap leaves.
 _SUITES = (("", ""), (" bookworm ", " bookworm-updates "), ("/debian bookworm ", "/debian-security bookworm-security "))
 _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"  # this machine's, which may know a proxy that Debian does not
+_KEPT_SECONDS = 3 * 86_400
 _PASSED_ON = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 _IN_CHROOT = """set -eu
 mount -t overlay overlay -o "lowerdir=$lower,upperdir=$upper,workdir=$work" "$root"
@@ -69,7 +71,9 @@ class Build:
         copies = [step for step in self.image.steps if isinstance(step, Copy) and step.stage]
         if self.image.base != "scratch" or len(copies) != len(self.image.steps):
             raise ValueError(f"{self.name}: the last stage is to be FROM scratch and only COPY --from= other stages")
-        return [packed(self._built(str(copy.stage)) / "layers" / _key_of(copy.sources[0])) for copy in copies]
+        layers = [packed(self._built(str(copy.stage)) / "layers" / _key_of(copy.sources[0])) for copy in copies]
+        _drop_unused_stages()
+        return layers
 
     def _key(self, name: str) -> str:
         """A hash of all that decides the stage NAME."""
@@ -98,7 +102,9 @@ class Build:
                     yield file, f"{copy.target.rstrip('/')}/{file.relative_to(origin)}"
 
     def _built(self, name: str) -> Path:
-        return cached(f"image-stage-{name}-{self._key(name)}", lambda folder: self._fill(name, folder))
+        folder = cached(f"image-stage-{name}-{self._key(name)}", lambda folder: self._fill(name, folder))
+        os.utime(folder)  # that it is in use
+        return folder
 
     def _lowers(self, name: str) -> list[Path]:
         """What the stage NAME stands on, the topmost first."""
@@ -134,6 +140,14 @@ class Build:
                 files = folder / "upper" / step.sources[0].strip("/")
                 pack(files, folder / "layers" / _key_of(step.sources[0]), done=Path.unlink)  # torch has no room twice
                 shutil.rmtree(files)
+
+
+def _drop_unused_stages() -> None:
+    """Every commit makes new stages; those that no build of the last days has asked for go."""
+    for folder in cache_root().glob("image-stage-*"):
+        with contextlib.suppress(FileNotFoundError):  # another session was quicker
+            if time.time() - folder.stat().st_mtime > _KEPT_SECONDS:
+                shutil.rmtree(folder)
 
 
 def _key_of(path: str) -> str:
