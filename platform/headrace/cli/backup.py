@@ -133,16 +133,16 @@ def restore(
     from headrace.cli.confirm import confirm
     from headrace.steps.backup_moves import parse_pairs
     from headrace.steps.backup_place import find_place
-    from headrace.steps.backup_verify import verify
+    from headrace.steps.backup_verify import find_backup, verify
     from headrace.steps.restore import carry_out, plan
 
     output = begin(context, as_json)
     pairs, parts = parse_pairs(move or []), frozenset(include) if include else None
     place = find_place(on, namespace or [])
+    verified = verify(*find_backup(source), output.tell) if dry_run else None
     found = plan(place, source, parts=parts, existing=existing, pairs=pairs)
     if dry_run:
-        record = {**found.to_record(), "verified": verify(found.archive, found.manifest.name, output.tell)}
-        output.report(record, lambda: render_plan(found))
+        output.report({**found.to_record(), "verified": verified}, lambda: render_plan(found))
         return
     confirm(output, found.lines(), yes=yes)
     record = carry_out(found, output.tell)

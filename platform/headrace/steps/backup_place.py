@@ -74,7 +74,8 @@ def cluster(target: str, namespaces: Sequence[str]) -> Place:
     kubeconfig: tuple[str | None, str | None] = (None, None)
     if target != LOCAL:
         found = find_target(target)
-        os.environ.update({name: value for name, value in found.environment().items() if value is not None})
+        os.environ.pop("MLFLOW_TRACKING_URI", None)  # of another site
+        os.environ.update(found.environment())
         kubeconfig = (found.kubeconfig, found.context)
         if found.kubeconfig is None and not os.environ.get("KUBECONFIG"):
             raise InvalidInput(
