@@ -75,15 +75,15 @@ class Build:
         _drop_unused_stages()
         return layers
 
-    def _key(self, name: str) -> str:
+    def key(self, name: str) -> str:
         """A hash of all that decides the stage NAME."""
         stage = self.stages[name]
-        base = self._key(stage.base) if stage.base in self.stages else digest_of(stage.base, repr(_SUITES))
+        base = self.key(stage.base) if stage.base in self.stages else digest_of(stage.base, repr(_SUITES))
         parts: list[str] = [base, os.uname().machine]
         for step in stage.steps:
             parts.append(repr(step))
             if isinstance(step, Copy):
-                parts += [self._key(step.stage)] if step.stage else list(self._contents(step))
+                parts += [self.key(step.stage)] if step.stage else list(self._contents(step))
         return digest_of(*parts)
 
     def _contents(self, copy: Copy) -> Iterator[str]:
@@ -102,7 +102,7 @@ class Build:
                     yield file, f"{copy.target.rstrip('/')}/{file.relative_to(origin)}"
 
     def _built(self, name: str) -> Path:
-        folder = cached(f"image-stage-{name}-{self._key(name)}", lambda folder: self._fill(name, folder))
+        folder = cached(f"image-stage-{name}-{self.key(name)}", lambda folder: self._fill(name, folder))
         os.utime(folder)  # that it is in use
         return folder
 
