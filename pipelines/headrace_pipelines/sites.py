@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from os import PathLike
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headrace.base.errors import InvalidInput, Unavailable
 from headrace.base.home import home
@@ -101,7 +101,7 @@ def sent_runs(tell: Callable[[str], None]) -> list[ClusterRun]:
     from headrace_pipelines.kubeflow.submission import TARGET_FILE, remembered
 
     found: list[ClusterRun] = []
-    away: dict[str, str] = {}
+    away: set[str] = set()
     for path in sorted((home() / "runs").glob(f"*/{TARGET_FILE}")):
         target = remembered(path.parent.name)
         if target is None or target in away:
@@ -109,8 +109,21 @@ def sent_runs(tell: Callable[[str], None]) -> list[ClusterRun]:
         try:
             found.append(_on(path.parent.name, target))
         except (InvalidInput, Unavailable) as error:
-            if isinstance(error, Unavailable) or error.code == "unknown-target":
-                away[target] = error.message
-    for target, message in away.items():
-        tell(f"runs on {target} are left out: {message}")
+            if isinstance(error, Unavailable) or error.code == "unknown-target":  # else the run is gone from its store
+                away.add(target)
+                tell(f"runs on {target} are left out: {error.message}")
+    return found
+
+
+def with_records(runs: Iterable[Run], tell: Callable[[str], None]) -> list[tuple[Run, dict[str, Any]]]:
+    """RUNS, each with its record; those whose Kubeflow is away, and that had not ended, are told of and left out."""
+    found: list[tuple[Run, dict[str, Any]]] = []
+    told: set[str] = set()
+    for run in runs:
+        try:
+            found.append((run, run.status()))
+        except Unavailable as error:
+            if error.message not in told:
+                told.add(error.message)
+                tell(f"runs that go on there are left out: {error.message}")
     return found

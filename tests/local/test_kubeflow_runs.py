@@ -21,7 +21,7 @@ from headrace.base.errors import InvalidInput, SpecInvalid, Unavailable
 from headrace.cli.output import RUN_RECORD
 from headrace.store.step_files import is_cancelled
 from headrace_pipelines import sites
-from headrace_pipelines.kubeflow import api, following
+from headrace_pipelines.kubeflow import api, connection, following
 from headrace_pipelines.kubeflow.cluster import Cluster
 from headrace_pipelines.kubeflow.run import list_runs
 from headrace_pipelines.kubeflow.submission import claim
@@ -66,6 +66,7 @@ def test_a_run_prints_the_same_json_as_on_a_laptop_and_where_its_time_went(bed: 
 
 
 def test_what_goes_on_is_told_line_by_line(bed: Bed) -> None:
+    bed.stand_in.world.beats = Beats(scale=0.05)  # slow enough to be seen on a busy machine
     assert bed("run", bed.spec, "--on", "kubeflow") == 0
     lines = [line[10:] for line in bed.out.splitlines()]
     assert "split: running" in lines
@@ -212,6 +213,21 @@ def test_the_end_is_still_known_when_kubeflow_has_forgotten_the_run(bed: Bed) ->
     assert bed.json() == before
 
 
+def test_a_target_that_does_not_know_the_run_decides_nothing_for_others(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace_pipelines.kubeflow.run.SENDING_SECONDS", 0.0)
+    bed.play(train=bed.steps.waits("train"))
+    run = bed.begin()
+    with KubeflowStandIn(World(beats=QUICK)) as other:
+        write_targets(bed.folder / "home", other, bed.folder / "store")
+        assert bed("status", run.run_id, "--json") == 0
+        assert bed.json()["error"]["code"] == "run-lost"
+    bed.target()
+    assert bed("status", run.run_id, "--json") == 0
+    assert bed.json()["state"] == "running"
+
+
 def test_a_pod_that_is_lost_comes_back_and_the_run_succeeds(bed: Bed) -> None:
     from kfp_stand_in.script import Lost
 
@@ -256,6 +272,8 @@ def test_a_status_says_that_a_step_is_overdue_without_ending_anything(bed: Bed) 
     assert record["state"] == "running"
     assert "step split has not started for" in record["findings"][0]["given"]
     assert bed.stand_in.runs()[0]["state"] == "RUNNING"
+    assert bed("status", run.run_id) == 0
+    assert "note  step split has not started for" in bed.out
 
 
 # cancelled and resumed
@@ -349,6 +367,20 @@ def test_the_list_of_a_machine_has_the_runs_that_it_sent_with_their_target(bed: 
     line = next(line for line in bed.out.splitlines() if run_id in line)
     assert "kubeflow" in line
     assert "succeeded" in line
+
+
+def test_a_list_leaves_out_what_goes_on_where_kubeflow_is_away_and_says_so(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert bed("run", bed.spec, "--on", "kubeflow", "--json") == 0
+    ended = bed.json()["run_id"]
+    bed.play(train=bed.steps.waits("train"))
+    bed.begin()
+    bed.stand_in.go_away()
+    monkeypatch.setattr(connection.Connection.__init__, "__kwdefaults__", {"patience_seconds": 0.2})
+    assert bed("runs", "--json") == 0
+    assert [one["run_id"] for one in bed.json()["runs"]] == [ended]
+    assert f"runs that go on there are left out: Kubeflow at {bed.stand_in.url}" in bed.err
 
 
 def test_a_run_whose_target_is_no_longer_known_says_what_to_do(bed: Bed) -> None:

@@ -29,7 +29,7 @@ from headrace_pipelines.kubeflow.submission import (
     sent_uri,
 )
 from headrace_pipelines.kubeflow.tasks import Seen, read_run
-from headrace_pipelines.kubeflow.verdict import Verdict, Words, cancellation, judge, judge_unknown
+from headrace_pipelines.kubeflow.verdict import RUN_LOST, Verdict, Words, cancellation, judge, judge_unknown
 from headrace_pipelines.kubeflow.watch import Event
 from headrace_pipelines.kubeflow.words import step_states, words_of
 
@@ -65,7 +65,8 @@ class ClusterRun:
         verdict = self._verdict(seen)
         record = self._record(verdict, seen)
         if verdict.exit_code is not None:
-            self._write_end(record, verdict.exit_code)
+            if verdict.error is None or verdict.error.code != RUN_LOST:  # which another target may know better
+                self._write_end(record, verdict.exit_code)
         elif (late := following.overdue(self, seen)) is not None:
             action = f"headrace cancel {self.run_id}"
             record["findings"] = [{"where": "kubeflow", "given": late, "allowed": "", "action": action}]

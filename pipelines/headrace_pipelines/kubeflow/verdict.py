@@ -13,6 +13,7 @@ from typing import Any
 from headrace.base.errors import Cancelled, HeadraceError, RunFailed, error_from_record
 from headrace_pipelines.kubeflow.tasks import Seen
 
+RUN_LOST = "run-lost"
 RESUME = "`headrace resume {run_id}` goes on where it was"
 
 
@@ -78,7 +79,7 @@ def judge_unknown(run_id: str, host: str, words: Words) -> Verdict:
     error = RunFailed(
         f"Kubeflow at {host} does not know the run: deleted there, or never sent",
         action=RESUME.format(run_id=run_id),
-        code="run-lost",
+        code=RUN_LOST,
     )
     return Verdict("failed", error, step)
 

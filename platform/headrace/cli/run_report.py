@@ -52,9 +52,15 @@ def render_status(record: Mapping[str, Any]) -> str:
     """A run as it stands: its steps, then what it came to so far."""
     steps = table(("step", "state", "seconds"), [(s["name"], s["state"], s["seconds"]) for s in record["steps"] or ()])
     told = [render_end(record), "", steps]
+    told += [f"note  {finding['given']}: {finding['action']}" for finding in _notes(record)]
     if mlflow := record["mlflow"]:
         told += ["", f"mlflow  {mlflow.get('tracking_uri')}  run {mlflow.get('run_id')}"]
     return "\n".join(told)
+
+
+def _notes(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What is found of a run that goes on; of one that ended badly its error tells."""
+    return list(record["findings"] or ()) if record["error"] is None else []
 
 
 def run_row(record: Mapping[str, Any], target: str, created: str) -> tuple[object, ...]:

@@ -128,12 +128,19 @@ def runs(
     """List runs, newest first."""
     from headrace.cli.output import table
     from headrace.cli.run_report import run_row
+    from headrace_pipelines.sites import with_records
 
     output = begin(context, as_json)
-    found = sorted(_runs(on, output), key=lambda run: (run.request["created"], run.run_id), reverse=True)
-    records = [{**run_record(run.status()), "target": _target(run), "created": run.request["created"]} for run in found]
-    for record, one in zip(records, found, strict=True):
-        record["name"] = one.request["name"]
+    newest_first = sorted(_runs(on, output), key=lambda run: (run.request["created"], run.run_id), reverse=True)
+    records = [
+        {
+            **run_record(record),
+            "target": run.request.get("target", "local"),
+            "created": run.request["created"],
+            "name": run.request["name"],
+        }
+        for run, record in with_records(newest_first, output.tell)
+    ]
     header = ("run", "target", "state", "created (UTC)", "metric", "model", "endpoint")
     rows = [run_row(record, record["target"], record["created"]) for record in records]
     output.report({"runs": records}, lambda: table(header, rows) if rows else "no runs yet: headrace run SPEC")
@@ -147,10 +154,6 @@ def _runs(on: str | None, output: Output) -> list[AnyRun]:
     if on is None:
         return [*list_runs(), *sent_runs(output.tell)]
     return [*list_runs()] if on == LOCAL else [*runs_on(on)]
-
-
-def _target(run: AnyRun) -> str:
-    return str(run.request.get("target", "local"))
 
 
 def _go_on(output: Output, run: Followed, *, detach: bool) -> None:
