@@ -264,10 +264,9 @@ def test_a_training_whose_worker_and_then_head_is_deleted_succeeds_in_the_same_m
     status = run["status"]
     assert (status["attempt"], status["failures"]) == (2, 1)
     assert [job["metadata"]["name"] for job in ray_jobs(node, WORKSPACE) if "second" in job["metadata"]["name"]] == [
-        "second-1",
-        "second-2",
+        "second-2"
     ]
-    assert "AttemptFailed" in events(node, WORKSPACE, "second")
+    assert {"HeadLost", "AttemptFailed"} <= events(node, WORKSPACE, "second")
     steps = [point["step"] for point in history(mlflow, status["mlflow"]["runID"], "train.loss")]
     assert steps == list(range(1, EPOCHS["second"] + 1)), "every epoch stands there once"
     assert reached < EPOCHS["second"], "the head was deleted in mid-training"
