@@ -259,6 +259,7 @@ def test_a_training_whose_worker_and_then_head_is_deleted_succeeds_in_the_same_m
     until(lambda: epochs(mlflow, node, "second") > before + 5)
     assert seen(node, f"{RUNS}/second")["status"]["attempt"] == 1, "a lost worker is no failure of the attempt"
     reached = epochs(mlflow, node, "second")
+    began = seen(node, f"{RUNS}/second")["status"]["mlflow"]["runID"]
     deleted(node, pod(node, "second", "head"))
     run = ended(node, f"{RUNS}/second")
     status = run["status"]
@@ -267,7 +268,8 @@ def test_a_training_whose_worker_and_then_head_is_deleted_succeeds_in_the_same_m
         "second-2"
     ]
     assert {"HeadLost", "AttemptFailed"} <= events(node, WORKSPACE, "second")
-    steps = [point["step"] for point in history(mlflow, status["mlflow"]["runID"], "train.loss")]
+    assert status["mlflow"]["runID"] == began
+    steps = [point["step"] for point in history(mlflow, began, "train.loss")]
     assert steps == list(range(1, EPOCHS["second"] + 1)), "every epoch stands there once"
     assert reached < EPOCHS["second"], "the head was deleted in mid-training"
     story["second"] = register(mlflow, run, "digits")
