@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -240,6 +242,18 @@ def test_a_refusal_is_told_in_kubeflows_words_wherever_they_stand() -> None:
 @pytest.mark.parametrize(("status", "code"), [(401, 2), (403, 2), (404, 1), (500, 1), (502, 4), (503, 4), (504, 4)])
 def test_every_status_has_its_exit_code(status: int, code: int) -> None:
     assert refusal(status, "{}", "https://x", "read the run").exit_code == code
+
+
+# what it costs
+
+
+def test_nothing_heavy_is_imported_until_kubeflow_is_asked() -> None:
+    heavy = ("torch", "ray", "mlflow", "kfp", "kfp_server_api", "kubernetes", "pandas", "boto3", "s3fs")
+    code = (
+        "import sys, headrace_pipelines.sites, headrace_pipelines.kubeflow.run, headrace_pipelines.kubeflow.schedule\n"
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 # the environment
