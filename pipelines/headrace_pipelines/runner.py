@@ -12,9 +12,10 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping
+from typing import Any
 
 from headrace.base import events
-from headrace.base.errors import HeadraceError, RunFailed, error_from_record
+from headrace.base.errors import HeadraceError, RunFailed, Unavailable, error_from_record
 from headrace.base.locks import LockHeld
 from headrace.local import alias_lock
 from headrace.local.records import absent_steps, build_record, error_entry, state_of
@@ -33,8 +34,12 @@ class Runner:
         self.request = files.read_run()
         self.store = Store(self.request["store"])
         self.supervisor = Supervisor(files.run_id)
-        self.attempt = 1 + int((self.store.current_attempt(files.run_id) or "0").split(".")[0])
-        self.step_attempt = f"{self.attempt}.1"
+        self.attempt = 0
+
+    @property
+    def step_attempt(self) -> str:
+        """What the steps' writes carry."""
+        return f"{self.attempt}.1"
 
     def run(self) -> int:
         """Run the attempt; returns the exit code that the run ended with."""
@@ -60,6 +65,7 @@ class Runner:
     def _begin(self) -> None:
         self.files.forget_result()
         self.files.write_runner(self.supervisor.me)
+        self.attempt = 1 + int((self.store.current_attempt(self.files.run_id) or "0").split(".")[0])
         self.store.claim_attempt(self.files.run_id, self.step_attempt)
         events.emit("attempt", attempt=self.attempt)
         os.environ[alias_lock.OWNER_VARIABLE] = alias_lock.owner_text(self.supervisor.me)
@@ -126,13 +132,19 @@ class Runner:
         self.supervisor.end_children()
         if spec["register"] is not None:
             alias_lock.give_back_alias(spec["register"]["name"], spec["register"]["alias"])
+        try:
+            record = self._record(error, step, self.store)
+        except Unavailable as lost:  # what the steps said cannot be read; why it ended is known all the same
+            error = error or lost
+            record = self._record(error, step, Store("memory://unreachable"))
         exit_code = 0 if error is None else error.exit_code
-        entry = None if error is None else error_entry(error, step, self.files.log)
-        record = build_record(
-            self.files.run_id, spec, self.files.events, self.store, state=state_of(error), error=entry
-        )
         self.files.write_result(record, exit_code)
         return exit_code
+
+    def _record(self, error: HeadraceError | None, step: str | None, store: Store) -> dict[str, Any]:
+        entry = None if error is None else error_entry(error, step, self.files.log)
+        spec, run_events = self.request["spec"], self.files.events
+        return build_record(self.files.run_id, spec, run_events, store, state=state_of(error), error=entry)
 
 
 def _start_head() -> None:

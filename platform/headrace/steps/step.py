@@ -233,7 +233,10 @@ def _fail(step: Step, error: BaseException, seconds: float) -> NoReturn:
     traceback.print_exception(error)
     sys.stderr.flush()
     where = step_uri(step.store, step.run_id, step.name, step.attempt, "error.json")
-    step.store.write_json(where, failure.to_record())
+    try:
+        step.store.write_json(where, failure.to_record())
+    except HeadraceError as lost:  # mostly the very failure that is to be told: then log and exit code must do
+        print(f"{where} is not written: {lost.message}", file=sys.stderr, flush=True)
     events.emit("step", step=step.name, state="failed", seconds=round(seconds, 3), why=failure.message)
     raise SystemExit(failure.exit_code) from error
 
