@@ -221,6 +221,16 @@ def test_a_store_that_goes_away_ends_the_run_with_exit_4_and_resume_goes_on(site
     assert sorted(steps_in_mlflow(done, "validation.accuracy")) == list(range(1, 17))
 
 
+def test_a_store_that_is_away_from_the_beginning_ends_the_run_with_exit_4(site: Site) -> None:
+    trouble = site.way.make(Trouble("status", times=100_000, status=503, code="ServiceUnavailable"))
+    try:
+        record = site.headrace("run", "digits.yaml", "--json", *sets("register=null"), code=4)
+    finally:
+        trouble.times = 0
+    assert site.way.endpoint in record["error"]["message"]
+    assert record["error"]["code"] == "store-unavailable"
+
+
 def test_a_moment_without_s3_is_not_noticed(site: Site) -> None:
     run = site.start("train.epochs=12", "register=null", "train.seed=7")
     site.wait_for_epoch(run, 2)

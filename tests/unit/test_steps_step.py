@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from headrace.base.errors import Cancelled, GateRefused, RunFailed, Superseded
+from headrace.base.errors import Cancelled, GateRefused, RunFailed, Superseded, Unavailable
 from headrace.steps.split import split_once
 from headrace.steps.step import LOST_EXIT_CODE, Outcome, Step, as_error, describe, run_step, uninterrupted
 from headrace.store import Store
@@ -64,6 +64,25 @@ def test_an_error_is_left_behind_with_its_exit_code(place: Path) -> None:
     assert error is not None
     assert (error["type"], error["message"], error["action"]) == ("GateRefused", "no", "train more")
     assert events(place)[-1]["state"] == "failed"
+
+
+def test_a_store_that_is_down_takes_the_error_but_not_its_exit_code(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    down = Unavailable("s3://bucket/x cannot be reached: nobody answers at http://s3:7070")
+
+    def refuse(*_: object) -> str:
+        raise down
+
+    def lose(step: Step) -> Outcome:
+        monkeypatch.setattr(Store, "write_json", refuse)
+        raise down
+
+    with pytest.raises(SystemExit) as left:
+        run_step("train", RUN, "1", lose)
+    assert left.value.code == 4
+    assert events(place)[-1]["why"] == down.message
+    assert "error.json is not written" in capsys.readouterr().err
 
 
 def test_an_end_with_exit_code_0_and_no_result_is_a_failure(place: Path) -> None:
