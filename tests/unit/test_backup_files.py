@@ -13,6 +13,7 @@ from headrace.steps.backup_archive import Archive
 from headrace.steps.backup_files import Entry, Needs, Root, folder_of
 from headrace.steps.backup_keeper import Keeper
 from headrace.steps.backup_manifest import Artifacts
+from headrace.steps.backup_progress import Progress
 
 
 @pytest.fixture
@@ -40,8 +41,8 @@ def root(tmp_path: Path) -> Root:
 
 
 def indexed(archive: Archive, root: Root, needs: Needs, before: Iterable[Entry] = ()) -> tuple[Keeper, list[Entry]]:
-    keeper = Keeper(archive, [root], iter(before), lambda: None)
-    return keeper, list(keeper.entries(needs, lambda _: None))
+    keeper = Keeper(archive, [root], iter(before), lambda: None, lambda _: None)
+    return keeper, list(keeper.entries(needs))
 
 
 def test_registered_keeps_what_versions_need_and_records_of_runs(archive: Archive, root: Root) -> None:
@@ -117,3 +118,12 @@ def test_a_folder_is_found_below_its_root_only(root: Root) -> None:
     assert folder_of(f"{root.path}/packages/aaa/", [root]) == "store/packages/aaa"
     assert folder_of(f"{root.path}2/packages/aaa", [root]) is None
     assert folder_of("memory://packages/aaa", [root]) is None
+
+
+def test_people_hear_of_it_every_few_seconds_however_large_a_file_is() -> None:
+    now, told = [0.0], list[str]()
+    progress = Progress(told.append, lambda: now[0])
+    for second in range(10):
+        now[0] = float(second)
+        progress(lambda second=second: f"at {second}")
+    assert told == ["at 3", "at 6", "at 9"]

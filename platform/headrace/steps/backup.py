@@ -27,6 +27,7 @@ from headrace.steps.backup_lock import Lock
 from headrace.steps.backup_manifest import TABLES, Artifacts, Manifest, Part, new_name, summary
 from headrace.steps.backup_needs import Found, needs_of, roots_of, strike_off
 from headrace.steps.backup_place import Place
+from headrace.steps.backup_progress import Progress
 from headrace.steps.backup_prune import prune
 from headrace.tracking.database import Snapshot
 
@@ -118,10 +119,10 @@ def _take_database(place: Place, archive: Archive, found: Found, lock: Lock, tel
 
     name = found.manifest.name
     with snapshot(place.require_database()) as database:
-        parts, columns = {}, database.tables
+        parts, columns, progress = {}, database.tables, Progress(tell)
         for table in columns:
             parts[f"mlflow/{table}.jsonl.gz"] = archive.write_lines(
-                name, f"mlflow/{table}.jsonl.gz", _beating(database.rows(table), lock)
+                name, f"mlflow/{table}.jsonl.gz", _beating(table, database.rows(table), lock, progress)
             )
         _note_needed(database, found)
         facts: dict[str, Any] = {
@@ -150,19 +151,21 @@ def _note_needed(database: Snapshot, found: Found) -> None:
     found.manifest = replace(found.manifest, roots={} if root is None else {backup_files.MLFLOW: root})
 
 
-def _beating(rows: Iterator[Any], lock: Lock) -> Iterator[Any]:
-    for row in rows:
-        lock.beat()
+def _beating(table: str, rows: Iterator[Any], lock: Lock, progress: Progress) -> Iterator[Any]:
+    for number, row in enumerate(rows):
+        if number % 1000 == 0:
+            lock.beat()
+            progress(lambda number=number: f"{table}: {number:,} rows")  # type: ignore[misc]
         yield row
 
 
 def _take_files(place: Place, archive: Archive, found: Found, lock: Lock, tell: Tell) -> None:
     roots = roots_of(place, found)
     needs, owners = needs_of(place, found, roots)
-    keeper = Keeper(archive, roots, _previous(archive), lock.beat)
+    keeper = Keeper(archive, roots, _previous(archive), lock.beat, tell)
 
     def listed() -> Iterator[list[Any]]:
-        for entry in keeper.entries(needs, tell):
+        for entry in keeper.entries(needs):
             if entry.kept:
                 strike_off(owners, entry)
             yield entry.to_line()

@@ -10,14 +10,23 @@ from collections.abc import Callable, Iterable, Iterator
 
 from headrace.steps.backup_archive import Archive
 from headrace.steps.backup_files import Entry, Needs, Root, is_checkpoint
+from headrace.steps.backup_progress import Progress
 from headrace.store import streams
 
 
 class Keeper:
     """Puts files into an archive, each content once."""
 
-    def __init__(self, archive: Archive, roots: Iterable[Root], previous: Iterator[Entry], beat: streams.Beat) -> None:
-        self._archive, self._beat = archive, beat
+    def __init__(
+        self,
+        archive: Archive,
+        roots: Iterable[Root],
+        previous: Iterator[Entry],
+        beat: streams.Beat,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._archive, self._lock_beat, self._progress = archive, beat, Progress(tell)
+        self._at = ""  # the file that is looked at
         self._roots = {root.name: root for root in roots}
         self._there = archive.objects()
         self._previous = previous
@@ -25,16 +34,24 @@ class Keeper:
         self.kept = self.listed = self.kept_bytes = self.new_bytes = 0
         self.notes: list[str] = []
 
-    def entries(self, needs: Needs, tell: Callable[[str], None]) -> Iterator[Entry]:
+    def entries(self, needs: Needs) -> Iterator[Entry]:
         """Every file of the roots, for the index; those that NEEDS names are kept on the way."""
         for name in sorted(self._roots):
             for entry in self._roots[name].entries():
-                self._beat()
+                self._at = f"{entry.root}/{entry.path}"
                 self.listed += 1
+                self._beat()
                 found = self._known(entry)
                 yield self._keep(found) if needs.keeps(entry) else self._read(found)
-                if self.listed % 1000 == 0:
-                    tell(f"{self.listed:,} files looked at, {self.kept:,} kept, {self.new_bytes / 1e6:,.1f} MB new")
+
+    def _beat(self) -> None:
+        """Between two pieces of work: the lock is kept, and people are told."""
+        self._lock_beat()
+        self._progress(self._words)
+
+    def _words(self) -> str:
+        new = f"{self.new_bytes / 1e6:,.1f} MB new"
+        return f"{self.listed:,} files looked at, {self.kept:,} kept, {new}: {self._at}"
 
     def _known(self, entry: Entry) -> Entry:
         """ENTRY with the hash that it had in the backup before, if it is the same file still."""

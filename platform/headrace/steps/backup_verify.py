@@ -9,6 +9,7 @@ from headrace.base.errors import Finding, InvalidInput
 from headrace.steps import backup_files, backup_manifest
 from headrace.steps.backup_archive import Archive
 from headrace.steps.backup_manifest import Manifest
+from headrace.steps.backup_progress import Progress
 from headrace.store import streams
 
 MOST_FINDINGS = 20
@@ -45,14 +46,16 @@ def verify(archive: Archive, name: str, tell: Callable[[str], None]) -> dict[str
     manifest = archive.manifest(name)
     verify_parts(archive, manifest)
     files, size = len(manifest.parts), sum(part.bytes for part in manifest.parts.values())
-    bad = []
+    bad, progress = [], Progress(tell)
+
+    def beat() -> None:
+        progress(lambda: f"{files:,} files read, {size / 1e6:,.1f} MB")
+
     for entry in _distinct(archive, manifest):
         assert entry.sha256 is not None
-        if not _intact(archive, archive.object_path(entry.sha256), entry.sha256, entry.size):
+        if not _intact(archive, archive.object_path(entry.sha256), entry.sha256, entry.size, beat):
             bad.append(f"{entry.root}/{entry.path}")
         files, size = files + 1, size + entry.size
-        if files % 1000 == 0:
-            tell(f"{files:,} files read, {size / 1e6:,.1f} MB")
     _refuse(archive, bad)
     tell(f"verified: {files:,} files, {size / 1e6:,.1f} MB")
     return {"files": files, "bytes": size}
@@ -67,10 +70,10 @@ def _distinct(archive: Archive, manifest: Manifest) -> Iterator[backup_files.Ent
                 yield entry
 
 
-def _intact(archive: Archive, path: str, sha256: str, size: int) -> bool:
+def _intact(archive: Archive, path: str, sha256: str, size: int, beat: streams.Beat = lambda: None) -> bool:
     with archive.reached():
         try:
-            return streams.hash_of(archive.filesystem, path, lambda: None) == (sha256, size)
+            return streams.hash_of(archive.filesystem, path, beat) == (sha256, size)
         except FileNotFoundError:
             return False
 

@@ -16,6 +16,7 @@ from headrace.steps.backup_files import HOME, STORE, Entry, Root
 from headrace.steps.backup_manifest import Existing, Manifest
 from headrace.steps.backup_moves import Moves
 from headrace.steps.backup_place import Place
+from headrace.steps.backup_progress import Progress
 from headrace.store import streams
 from headrace.store.filesystems import reached, read_whole
 
@@ -30,6 +31,7 @@ class FileRestorer:
         self, archive: Archive, place: Place, manifest: Manifest, moves: Moves, tell: Callable[[str], None]
     ) -> None:
         self._archive, self._manifest, self._moves, self._tell = archive, manifest, moves, tell
+        self._progress, self._files, self._bytes = Progress(tell), 0, 0
         self._roots: dict[str, Root | None] = {}
         for name, url in manifest.roots.items():
             new = {STORE: place.store, HOME: place.home}.get(name, moves.text(url))
@@ -37,7 +39,7 @@ class FileRestorer:
 
     def restore(self, existing: Existing) -> dict[str, int]:
         """Write what is missing, and where EXISTING says so over what is there; files and bytes that were written."""
-        files = size = there = 0
+        there = 0
         for entry in backup_files.read_index(self._archive, self._manifest.name):
             root = self._roots.get(entry.root)
             if not entry.kept or root is None:
@@ -47,11 +49,13 @@ class FileRestorer:
                     there += 1
                     continue
                 self._write(root, entry)
-            files, size = files + 1, size + entry.size
-            if files % 500 == 0:
-                self._tell(f"{files:,} files written, {size / 1e6:,.1f} MB")
-        self._tell(f"files: {files:,} written ({size / 1e6:,.1f} MB), {there:,} were there")
-        return {"files": files, "bytes": size}
+            self._files, self._bytes = self._files + 1, self._bytes + entry.size
+            self._beat()
+        self._tell(f"files: {self._files:,} written ({self._bytes / 1e6:,.1f} MB), {there:,} were there")
+        return {"files": self._files, "bytes": self._bytes}
+
+    def _beat(self) -> None:
+        self._progress(lambda: f"{self._files:,} files written, {self._bytes / 1e6:,.1f} MB")
 
     def _stays(self, root: Root, entry: Entry, existing: Existing) -> bool:
         """Whether what is there is to stay there."""
@@ -59,10 +63,9 @@ class FileRestorer:
             present = root.filesystem.info(f"{root.path}/{entry.path}")
         except FileNotFoundError:
             return False
-        if root.name != HOME and not self._rewritten(entry) and present.get("size") == entry.size:
-            return True
-        by_content = root.name == STORE and entry.path.split("/")[0] in _BY_CONTENT
-        return existing is not Existing.overwrite and not by_content
+        if root.name == STORE and entry.path.split("/")[0] in _BY_CONTENT:
+            return bool(present.get("size") == entry.size)
+        return existing is not Existing.overwrite
 
     def _rewritten(self, entry: Entry) -> bool:
         record = entry.root == HOME or entry.path.startswith(("runs/", "index/"))
@@ -82,7 +85,7 @@ class FileRestorer:
             target,
             sha256=entry.sha256,
             size=entry.size,
-            beat=lambda: None,
+            beat=self._beat,
         )
         if not intact:
             raise backup_manifest.damaged(f"{self._archive.url}/objects of {entry.root}/{entry.path}")
