@@ -28,7 +28,8 @@ from headrace.steps import backup_manifest as manifests
 from headrace.steps.backup_lock import Lock
 from headrace.steps.backup_manifest import Manifest, PartFile
 from headrace.store import streams
-from headrace.store.filesystems import files_below, is_s3, is_there, open_filesystem, reached, read_whole
+from headrace.store.filesystems import files_below, is_there, open_filesystem, reached, read_whole
+from headrace.store.s3 import is_s3
 
 OWN_S3 = "HEADRACE_BACKUP_AWS_"  # variables of the destination's S3 store, where it is not the store of the runs
 
