@@ -5,6 +5,7 @@ Credentials come by boto's own ways (environment, files, roles) and are never pa
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from functools import cache
@@ -62,11 +63,17 @@ def passing_errors() -> tuple[type[Exception], ...]:
 
 @cache
 def teach_s3fs() -> None:
-    """Have s3fs read again what it would give up."""
+    """Have s3fs read again what it would give up, and its client say no more than is worth saying."""
     from s3fs.core import add_retryable_error  # type: ignore[import-untyped]
 
     for kind in passing_errors():
         add_retryable_error(kind)
+    for name in (
+        "aiobotocore",
+        "botocore",
+    ):  # at INFO each process says where its credentials and its endpoint come from
+        logger = logging.getLogger(name)
+        logger.setLevel(logger.level or logging.WARNING)
 
 
 def client_options() -> dict[str, Any]:
