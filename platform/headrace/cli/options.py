@@ -32,5 +32,8 @@ Where = Annotated[
         show_default=False,
     ),
 ]
+Site = Annotated[
+    str, typer.Option("--on", metavar="TARGET", help="Where: `local`, or a cluster whose target has a kubeconfig.")
+]
 Cluster = Annotated[str, typer.Option("--on", metavar="TARGET", help="A cluster of targets.yaml.", show_default=False)]
 Detach = Annotated[bool, typer.Option("--detach", help="Return as soon as it has started.")]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
-from headrace.cli.options import Json, Yes
+from headrace.cli.options import Json, Site, Yes
 from headrace.cli.output import begin
+
+LOCAL = "local"
 
 
 def register(app: typer.Typer) -> None:
@@ -48,13 +51,12 @@ def deploy(
     output.report(record, lambda: f"{record['endpoint']['url']} answers with version {record['endpoint']['version']}")
 
 
-def deployments(context: typer.Context, as_json: Json = False) -> None:
-    """List what is served on this machine."""
+def deployments(context: typer.Context, on: Site = LOCAL, as_json: Json = False) -> None:
+    """List what is served on this machine, or on a cluster."""
     from headrace.cli.output import table
-    from headrace.local.deployments import deployments as served
 
     output = begin(context, as_json)
-    records = served()
+    records = _served(on)
     header = ("name", "model", "version", "replicas", "state", "url")
     output.report(
         {"deployments": records},
@@ -69,26 +71,47 @@ def deployments(context: typer.Context, as_json: Json = False) -> None:
             output.tell(f"{record['name']}: {record['error']}")
 
 
+def _served(on: str) -> list[dict[str, Any]]:
+    if on == LOCAL:
+        from headrace.local.deployments import deployments as served
+
+        return served()
+    from headrace.steps.cluster_endpoints import cluster_of, endpoints
+
+    return endpoints(cluster_of(on))
+
+
 def undeploy(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The endpoint.")],
+    on: Site = LOCAL,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
     """Serve an endpoint no more."""
     from headrace.base.errors import InvalidInput
     from headrace.cli.confirm import confirm
-    from headrace.local.deployments import deployments as served
-    from headrace.local.deployments import undeploy as end
 
     output = begin(context, as_json)
-    known = {record["name"]: record for record in served()}
+    known = {record["name"]: record for record in _served(on)}
     if name not in known:
-        raise InvalidInput(f"nothing is served as {name!r}", action="`headrace deployments` lists what is")
+        where = "" if on == LOCAL else f" --on {on}"
+        raise InvalidInput(f"nothing is served as {name!r}", action=f"`headrace deployments{where}` lists what is")
     was = known[name]
     confirm(output, [f"{name}: version {was['version']} of {was['model']} -> nothing ({was['url']})"], yes=yes)
-    end(name, tell=output.tell)
+    _end(on, name, output.tell)
     output.report({"name": name, "removed": True}, lambda: f"{name} is served no more")
+
+
+def _end(on: str, name: str, tell: Callable[[str], None]) -> None:
+    if on == LOCAL:
+        from headrace.local.deployments import undeploy as end
+
+        end(name, tell=tell)
+        return
+    from headrace.steps.cluster_endpoints import cluster_of, remove
+
+    remove(cluster_of(on), name)
 
 
 def predict(
