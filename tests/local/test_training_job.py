@@ -15,6 +15,7 @@ import pytest
 from headrace.api.reports import CHECKPOINT_URI_TAG, CPU_SECONDS_TAG, FAILURE_LINE, PACKAGE_URI_TAG
 from headrace.local.ray_head import Head
 from headrace.store import Store
+from headrace.store.run_events import EventReader
 from headrace.store.step_files import read_result
 from headrace.tracking import ensure_store
 
@@ -124,6 +125,9 @@ def test_a_job_splits_trains_and_reports_and_a_second_head_touches_nothing(jobs:
     assert Path(tags[CHECKPOINT_URI_TAG]).is_dir()
     assert float(tags[CPU_SECONDS_TAG]) > 0
     assert tags["headrace.attempt"] == "1.1"
+    told = EventReader(jobs.store, "job-aaaaaaaa", "1").new()
+    assert [event["epoch"] for event in told if event["type"] == "metrics"] == [1, 2, 3]
+    assert told[-1]["state"] == "succeeded"
 
     before = files_of(jobs.store, "job-aaaaaaaa")
     status, log = jobs.end_of(jobs.submit("job-aaaaaaaa", "1.1", pod="pod-2"))

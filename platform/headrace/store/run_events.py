@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.base import events
+from headrace.base.errors import Unavailable
 from headrace.store.filesystems import reached
 from headrace.store.store import Store
 
@@ -151,13 +152,20 @@ class EventReader:
         self._seen: dict[str, set[str]] = {}
 
     def new(self) -> list[Event]:
-        """The events that were not given before. Only objects that changed are read."""
-        found = []
-        for path, stamp in self._objects():
-            if self._stamps.get(path) == stamp:
-                continue
-            found += self._unseen(path)
-            self._stamps[path] = stamp
+        """The events that were not given before. Only objects that changed are read.
+
+        Raises:
+            Unavailable: the store cannot be reached, and nothing new was read; no event is lost by that.
+        """
+        found: list[Event] = []
+        try:
+            for path, stamp in self._objects():
+                if self._stamps.get(path) != stamp:
+                    found += self._unseen(path)
+                    self._stamps[path] = stamp
+        except Unavailable:
+            if not found:
+                raise
         return sorted(found, key=lambda event: float(event.get("time", 0.0)))
 
     def _objects(self) -> list[tuple[str, object]]:
