@@ -8,6 +8,7 @@ what its package says.
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -93,11 +94,13 @@ def after(rendered: Objects, postgres: Postgres, s3: S3Store, tmp_path_factory: 
     """An empty cluster, its MLflow at another address, its store in another bucket."""
     folder = tmp_path_factory.mktemp("after")
     database = database_of(postgres, "after", "after")
-    with ControlPlane(Path(tempfile.mkdtemp(prefix="headrace-testbed-after-"))) as plane:
+    place = Path(tempfile.mkdtemp(prefix="headrace-testbed-after-"))
+    with ControlPlane(place) as plane:
         install_kuberay_kinds(plane)
         install_crds(plane)
         prepare(plane, rendered)
         yield Site(plane, database, "after", f"http://127.0.0.1:{free_port()}", folder, s3)
+    shutil.rmtree(place, ignore_errors=True)
 
 
 def backed_up(site: Site, *words: str) -> dict[str, Any]:

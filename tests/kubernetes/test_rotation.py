@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import shutil
 import ssl
 import sys
 import tempfile
@@ -182,6 +183,7 @@ def releases() -> Iterator[list[dict[str, dict[str, str]]]]:
             names = ("headrace-postgresql", "headrace-postgresql-client", "headrace-s3", "headrace-store")
             found.append({name: secret(plane, name) for name in names})
         yield found
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def secret(plane: ControlPlane, name: str) -> dict[str, str]:
