@@ -16,8 +16,7 @@ from headrace.api.parts import Authentication, MLflowSettings, Part, StoreSettin
 from headrace.api.pods import PodSettings
 from headrace.api.texts import ObjectName
 from headrace.base.errors import Finding, SpecInvalid
-
-VARIABLE = "HEADRACE_SITE"
+from headrace.base.home import SITE_VARIABLE as VARIABLE
 
 
 class Site(Part):

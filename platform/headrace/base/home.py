@@ -18,6 +18,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+SITE_VARIABLE = "HEADRACE_SITE"  # set on a cluster: what a step there knows of where it is (`headrace.api.site`)
+
 
 def home() -> Path:
     """This user's Headrace folder, created private if need be."""

@@ -9,9 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from headrace.api.site import read_site
 from headrace.base.errors import ChampionChanged
-from headrace.steps.step import Outcome, Step, run_step, uninterrupted
+from headrace.steps.step import Outcome, Step, run_step, site_here, uninterrupted
 from headrace.steps.trained import Version
 
 
@@ -46,7 +45,7 @@ def deploy(deploy_spec: str, register_spec: str, registration: str, run_id: str,
 
     def body(step: Step) -> Outcome:
         alias = step.part(register_spec)["register"]["alias"]
-        part, registered, site = step.part(deploy_spec), step.part(registration), read_site()
+        part, registered, site = step.part(deploy_spec), step.part(registration), site_here()
         if site is not None:
             from headrace.steps.cluster_deploy import cluster_deploy
 

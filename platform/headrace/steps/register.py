@@ -10,10 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headrace.api.site import read_site
 from headrace.base.errors import ChampionChanged, GateRefused
 from headrace.spec.gate import evaluate_gate, parse_check
-from headrace.steps.step import Artifact, Outcome, Step, describe, run_step, uninterrupted, uri_of
+from headrace.steps.step import Artifact, Outcome, Step, describe, run_step, site_here, uninterrupted, uri_of
 from headrace.steps.trained import Version, find_champion, read_evaluation
 from headrace.store.step_files import write_note
 
@@ -65,7 +64,7 @@ def register(
     """
 
     def body(step: Step) -> Outcome:
-        part, trained, site = step.part(register_spec), step.part(training), read_site()
+        part, trained, site = step.part(register_spec), step.part(training), site_here()
         if site is not None:
             from headrace.steps.cluster_register import cluster_register
 

@@ -17,15 +17,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any, Literal, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 
-from headrace.api import site
 from headrace.base import events
 from headrace.base.errors import Cancelled, HeadraceError, RunFailed
+from headrace.base.home import SITE_VARIABLE
 from headrace.base.jsonfile import canonical
 from headrace.store import Store
 from headrace.store.run_events import told_in_store
 from headrace.store.step_files import forget_error, read_note, result_uri, step_uri
+
+if TYPE_CHECKING:
+    from headrace.api.site import Site
 
 AT_RUN = "at-run"  # the value of a parameter that the step finds out by itself (scheduled runs)
 LOST_EXIT_CODE = 70  # of a step that ended without a word (EX_SOFTWARE)
@@ -154,7 +157,16 @@ def _acting(attempt: str) -> str:
 
 def on_cluster() -> bool:
     """Whether this process is a step in a cluster."""
-    return bool(os.environ.get(site.VARIABLE))
+    return bool(os.environ.get(SITE_VARIABLE))
+
+
+def site_here() -> Site | None:
+    """The site that this step is at; None on a laptop. Raises SpecInvalid where it cannot be read."""
+    if not on_cluster():
+        return None
+    from headrace.api.site import read_site  # pydantic, which a laptop's steps can do without
+
+    return read_site()
 
 
 def _carry_out(step: Step, body: Callable[[Step], Outcome], ended: list[bool]) -> dict[str, Any]:

@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from headrace.api.site import read_site
 from headrace.base import events
 from headrace.base.errors import Cancelled, HeadraceError
 from headrace.steps.keys import evaluation_uri
-from headrace.steps.step import Artifact, Outcome, Step, describe, run_step, uri_of
+from headrace.steps.step import Artifact, Outcome, Step, describe, run_step, site_here, uri_of
 from headrace.steps.trained import Trained, Version, find_champion
 from headrace.store.step_files import read_note, write_note
 
@@ -99,7 +98,7 @@ def train(
 
 
 def _train_here(step: Step, part: Mapping[str, Any], split_fingerprint: str, champion: str) -> Outcome:
-    site = read_site()
+    site = site_here()
     if site is not None:
         from headrace.steps.cluster_train import cluster_train
 
