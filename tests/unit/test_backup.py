@@ -168,6 +168,12 @@ def test_pruning_removes_old_and_half_backups_and_what_only_they_needed(archive:
     assert names_of(archive) == ["c"]
 
 
+def test_a_folder_of_backups_is_private(archive: Archive) -> None:
+    with archive.lock("one"):
+        pass
+    assert Path(archive.root).stat().st_mode & 0o777 == 0o700
+
+
 def test_of_two_writers_one_waits_and_a_dead_one_does_not_count(archive: Archive) -> None:
     with archive.lock("one"), pytest.raises(RunFailed, match="one is writing") as refused, archive.lock("two"):
         pass

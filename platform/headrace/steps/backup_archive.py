@@ -19,9 +19,11 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from headrace.base.errors import InvalidInput
 from headrace.steps import backup_manifest as manifests
@@ -135,7 +137,12 @@ class Archive:
 
     @contextmanager
     def lock(self, holder: str) -> Iterator[Lock]:
-        """Be the only writer for the length of the block. Raises RunFailed where there is another."""
+        """Be the only writer for the length of the block. Raises RunFailed where there is another.
+
+        A folder that is not there is made, private: logs and tables are in it.
+        """
+        if isinstance(self.filesystem, LocalFileSystem):
+            Path(self.root).mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = Lock(self.filesystem, self.path("lock.json"), self.url, holder)
         lock.take()
         try:

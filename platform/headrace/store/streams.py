@@ -20,6 +20,7 @@ from fsspec.implementations.local import LocalFileSystem
 from headrace.store.filesystems import open_to_scan, read_whole
 
 PIECE_BYTES = 8 * 1024 * 1024  # in memory at once; an S3 upload's part
+MOST_PARTS = 9000  # of one upload; S3 takes 10,000
 Beat = Callable[[], None]  # called between pieces: whoever holds a lock renews it
 
 
@@ -48,8 +49,11 @@ class Hashed:
 
 
 @contextmanager
-def whole_file(filesystem: fsspec.AbstractFileSystem, path: str) -> Iterator[IO[bytes]]:
-    """A file to write to, which stands at PATH when the block ends well, and nowhere otherwise."""
+def whole_file(filesystem: fsspec.AbstractFileSystem, path: str, size: int = 0) -> Iterator[IO[bytes]]:
+    """A file to write to, which stands at PATH when the block ends well, and nowhere otherwise.
+
+    Where SIZE is known and large, an object store gets larger parts: it takes so many of them and no more.
+    """
     if isinstance(filesystem, LocalFileSystem):
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +65,7 @@ def whole_file(filesystem: fsspec.AbstractFileSystem, path: str) -> Iterator[IO[
         finally:
             temporary.unlink(missing_ok=True)
         return
-    remote = filesystem.open(path, "wb", block_size=PIECE_BYTES)
+    remote = filesystem.open(path, "wb", block_size=max(PIECE_BYTES, size // MOST_PARTS + 1))
     try:
         yield remote
     except BaseException:
@@ -108,7 +112,7 @@ def copy(
             file.write(data)
         return True
     try:
-        with whole_file(target, to) as file:
+        with whole_file(target, to, size) as file:
             hashed = Hashed(file)
             for piece in pieces(source, path):
                 hashed.write(piece)
