@@ -98,6 +98,7 @@ class Runner:
             workspace_root=str(self.files.temporary / "workspace"),
             raise_on_error=True,
         )
+        do_each_step_once(headrace_pipeline)
         failed = False
         with self.supervisor.running_steps():
             try:
@@ -145,6 +146,14 @@ class Runner:
         entry = None if error is None else error_entry(error, step, self.files.log)
         spec, run_events = self.request["spec"], self.files.events
         return build_record(self.files.run_id, spec, run_events, store, state=state_of(error), error=entry)
+
+
+def do_each_step_once(pipeline: Any) -> None:
+    """Take the steps' retries out of PIPELINE: they are for lost pods, and kfp.local would do again whatever fails."""
+    spec = pipeline.pipeline_spec
+    for graph in (spec.root.dag, *(part.dag for part in spec.components.values())):
+        for task in graph.tasks.values():
+            task.ClearField("retry_policy")
 
 
 def _start_head() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import socket
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -136,3 +138,14 @@ def test_every_step_can_find_out_which_run_of_a_schedule_it_is_in(text: str) -> 
         parameters = task["inputs"]["parameters"]
         assert parameters["job_id"]["runtimeValue"]["constant"] == "{{$.pipeline_job_uuid}}"
         assert "componentInputParameter" in parameters["request"]
+
+
+def test_a_laptop_does_a_step_that_fails_once() -> None:
+    from headrace_pipelines.pipeline import headrace_pipeline
+    from headrace_pipelines.runner import do_each_step_once
+
+    spec = copy.deepcopy(headrace_pipeline.pipeline_spec)
+    do_each_step_once(SimpleNamespace(pipeline_spec=spec))
+    tasks = [task for part in (spec.root, *spec.components.values()) for task in part.dag.tasks.values()]
+    assert tasks
+    assert not any(task.HasField("retry_policy") for task in tasks)
