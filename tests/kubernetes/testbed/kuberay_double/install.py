@@ -14,7 +14,7 @@ def install_kuberay_kinds(plane: ControlPlane) -> None:
     for manifest in manifests("kuberay"):
         if manifest["kind"] == "CustomResourceDefinition":
             plane.api.apply(manifest, "testbed", force=True)
-            eventually(partial(_established, plane, plane.api.path_of(manifest)))
+            eventually(partial(_established, plane, plane.api.path_of(manifest)), 120)
 
 
 def _established(plane: ControlPlane, path: str) -> bool:
