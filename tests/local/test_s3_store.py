@@ -285,7 +285,7 @@ def test_a_store_that_stays_broken_is_unavailable_with_its_endpoint(trouble: tup
     assert error.value.exit_code == 4
     assert way.endpoint in error.value.message
     assert store.url in error.value.message
-    assert "InternalError" in error.value.message or "on purpose" in error.value.message
+    assert "InternalError: on purpose" in error.value.message
 
 
 def every_act(store: Store, folder: Path) -> dict[str, object]:

@@ -159,7 +159,8 @@ def unreachable(url: str, endpoint: str, error: BaseException) -> Unavailable:
 
 
 def _named(error: BaseException) -> str:
-    return f"{type(error).__name__}: {_first_line(error)}"
+    """S3's own word for ERROR, else its type, and its sentence."""
+    return f"{code_of(error) or type(error).__name__}: {_first_line(error)}"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -181,5 +182,5 @@ def code_of(error: BaseException) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
+    text = str((isinstance(error, OSError) and error.strerror) or error).strip()
     return text.splitlines()[0] if text else type(error).__name__
