@@ -15,23 +15,12 @@ from headrace.monitoring.dashboards.parts import (
     Variable,
     number,
 )
+from headrace.monitoring.dashboards.serving_room import FRONT, OPERATOR, ROOM, quantile, rate
 from headrace.monitoring.slo import AVAILABILITY, BURNS, LATENCY, REQUESTS_RATE, Objective
 
-FRONT = 'namespace=~"$namespace",deployment=~"$deployment"'
-OPERATOR = 'namespace=~"$namespace",name=~"$deployment"'
-PODS = f'namespace=~"$namespace",{names.DEPLOYMENT_LABEL}=~"$deployment",{names.DEPLOYMENT_LABEL}!=""'
-APPLICATION = 'namespace=~"$namespace",application=~"$deployment"'
 ALERTS = "Headrace(Availability|Latency|Deployment|Monitor).*"
 _OF = "{{namespace}} {{deployment}}"
 _BUDGET = Steps(RED, ((0.0, ORANGE), (0.25, GREEN)))
-
-
-def _quantile(share: float, metric: str, by: str = "") -> str:
-    return f"histogram_quantile({share}, sum by (le{by}) (rate({metric}_bucket{{{FRONT}}}[$__rate_interval])))"
-
-
-def _rate(metric: str, by: str) -> str:
-    return f"sum by ({by}) (rate({metric}{{{FRONT}}}[$__rate_interval]))"
 
 
 def _burn(objective: Objective) -> Panel:
@@ -81,7 +70,7 @@ PROMISES = Row(
         number(
             "99 % take less than",
             "From the body being whole to the answer being ready, in a front.",
-            _quantile(0.99, names.REQUEST_SECONDS),
+            quantile(0.99, names.REQUEST_SECONDS),
             "s",
             empty="nobody asks",
             alert="HeadraceLatencyBudgetBurns",
@@ -109,7 +98,7 @@ REQUESTS = Row(
             "Requests by answer",
             "4xx are the clients' mistakes; 503 is a front with too much to do, which says when to try again; 500 is "
             "ours.",
-            (Query(_rate(names.REQUESTS, "code"), "{{code}}"),),
+            (Query(rate(names.REQUESTS, "code"), "{{code}}"),),
             "reqps",
             "stacked",
             alert="HeadraceAvailabilityBudgetBurns",
@@ -118,7 +107,7 @@ REQUESTS = Row(
             "Latency",
             "In a front. The way through the ingress adds about a millisecond.",
             tuple(
-                Query(_quantile(share, names.REQUEST_SECONDS), f"{share:.0%} less than") for share in (0.5, 0.9, 0.99)
+                Query(quantile(share, names.REQUEST_SECONDS), f"{share:.0%} less than") for share in (0.5, 0.9, 0.99)
             ),
             "s",
             alert="HeadraceLatencyBudgetBurns",
@@ -133,7 +122,7 @@ VERSIONS = Row(
         Panel(
             "Requests by version",
             "Which version gives the answers. A change here and one above at the same time: see the runbook.",
-            (Query(_rate(names.REQUESTS, "deployment, version"), "{{deployment}} version {{version}}"),),
+            (Query(rate(names.REQUESTS, "deployment, version"), "{{deployment}} version {{version}}"),),
             "reqps",
             "stacked",
             alert="HeadraceDeploymentFailed",
@@ -143,7 +132,7 @@ VERSIONS = Row(
             "A version that is slower than the one before shows it here.",
             (
                 Query(
-                    _quantile(0.99, names.REQUEST_SECONDS, ", deployment, version"),
+                    quantile(0.99, names.REQUEST_SECONDS, ", deployment, version"),
                     "{{deployment}} version {{version}}",
                 ),
             ),
@@ -166,60 +155,6 @@ VERSIONS = Row(
                 ),
             ),
             alert="HeadraceDeploymentFailed",
-        ),
-    ),
-)
-ROOM = Row(
-    "Is there room?",
-    (
-        Panel(
-            "Requests inside the replicas",
-            "Waiting or being computed, by pod. One that has many while others have none hangs.",
-            (Query(f"sum by (deployment, pod) ({names.REQUESTS_WAITING}{{{FRONT}}})", "{{deployment}} {{pod}}"),),
-        ),
-        Panel(
-            "Rows of a batch, and its time",
-            "Rows that are computed together (about), and what 90 % of batches take less than. Large and slow batches: "
-            "more replicas.",
-            (
-                Query(
-                    f"{_rate(f'{names.BATCH_ROWS}_sum', 'deployment')}"
-                    f" / {_rate(f'{names.BATCH_ROWS}_count', 'deployment')}",
-                    "{{deployment}} rows",
-                ),
-                Query(_quantile(0.9, names.BATCH_SECONDS, ", deployment"), "{{deployment}} seconds"),
-            ),
-        ),
-        Panel(
-            "CPU in use",
-            "Cores by pod, as Ray measures them.",
-            (Query(f"{names.RAY_NODE_CPU}{{{PODS}}} / 100 * {names.RAY_NODE_CPUS}{{{PODS}}}", "{{pod}}"),),
-        ),
-        Panel(
-            "Memory in use",
-            "Share of what the pod may have. At 100 % its processes are killed.",
-            (Query(f"{names.RAY_NODE_MEMORY_USED}{{{PODS}}} / {names.RAY_NODE_MEMORY_TOTAL}{{{PODS}}}", "{{pod}}"),),
-            "percentunit",
-            steps=Steps(GREEN, ((0.9, RED),)),
-        ),
-        Panel(
-            "Healthy replicas",
-            "As Ray Serve counts them: it replaces those that are not.",
-            (Query(f"sum by (application) ({names.SERVE_REPLICA_HEALTHY}{{{APPLICATION}}})", "{{application}}"),),
-            alert="HeadraceDeploymentDegraded",
-        ),
-        Panel(
-            "Time of a change (90 % less than)",
-            "From a configuration being in the RayService to every replica answering with it.",
-            (
-                Query(
-                    "histogram_quantile(0.9, sum by (le) "
-                    f"(increase({names.DEPLOYMENT_SWAP_SECONDS}_bucket[$__range])))",
-                    "all deployments",
-                ),
-            ),
-            "s",
-            alert="HeadraceDeploymentStuck",
         ),
     ),
 )
