@@ -164,7 +164,8 @@ def test_pods_of_ray_are_found_by_the_labels_that_the_operator_gives_them(
 
 
 def test_an_operator_of_one_namespace_is_looked_for_there_only(helm: Helm) -> None:
-    monitor = made(helm, operator={"watchNamespace": "team"}).one("PodMonitor", "headrace-serving")
+    found = made(helm, operator={"watchNamespace": "team"}, workspaces=["team"])
+    monitor = found.one("PodMonitor", "headrace-serving")
     assert monitor["spec"]["namespaceSelector"] == {"matchNames": ["team"]}
 
 
