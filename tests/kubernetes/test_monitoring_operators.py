@@ -269,7 +269,7 @@ def test_endpoints_that_lose_replicas_cannot_load_or_do_not_come_up_are_told(qui
     quiet.field.front.lose("lame", 1)
     quiet.field.front.lose("lost", 2)
     degraded = quiet.watch.wait_until_it_fires("HeadraceDeploymentDegraded", 120, namespace=SPACE, name="lame")
-    assert degraded["annotations"]["description"].startswith("Only 1 replicas of ModelDeployment lame ")
+    assert degraded["annotations"]["description"].startswith("Too few replicas of ModelDeployment lame ")
     down = quiet.watch.wait_until_it_fires("HeadraceDeploymentDown", 120, namespace=SPACE, name="lost")
     assert down["labels"]["severity"] == "critical"
     assert {alert["labels"]["name"] for alert in quiet.watch.firing("HeadraceDeploymentDown")} == {"lost"}

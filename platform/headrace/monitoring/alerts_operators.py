@@ -17,12 +17,13 @@ NO_LEADER = Alert(
     f'absent({names.LEADING}{{{OURS},name="{LEASE}"}} == 1)',
     "2m",
     "No replica of the operator holds the lease",
-    """
-    No replica of the operator in namespace {{ $labels.namespace }} holds the Lease {{ $labels.lease }}: no TrainingRun
-    begins or is tried again, no ModelDeployment changes. What is served goes on being served, and what trains goes on
-    training. Look: kubectl -n {{ $labels.namespace }} get pods,leases
+    # Of a comparison absent() tells no labels, and those that a rule adds are no $labels: the names stand in the text.
+    f"""
+    No replica of the operator in namespace {placeholder("namespace")} holds the Lease {LEASE}: no TrainingRun begins or
+    is tried again, no ModelDeployment changes. What is served goes on being served, and what trains goes on training.
+    Look: kubectl -n {placeholder("namespace")} get pods,leases
     """,
-    {"namespace": placeholder("namespace"), "lease": LEASE},  # of a comparison, absent() tells no labels
+    {"namespace": placeholder("namespace"), "lease": LEASE},
 )
 RECONCILE_ERRORS = Alert(
     "HeadraceReconcileErrors",
