@@ -150,7 +150,11 @@ def test_a_runbook_says_what_it_means_how_to_look_and_what_to_do(name: str) -> N
 def test_an_alert_tells_the_value_whom_it_concerns_and_the_first_command(alert: Alert) -> None:
     record = alert.to_rule()
     words = record["annotations"]["description"]
-    assert "{{ $labels." in words
+    absent = alert.expression.startswith("absent(")  # of what is not there nobody tells labels
+    assert ("$(namespace)" if absent else "{{ $labels.") in words
+    assert not [label for label in alert.labels if f"$labels.{label}" in words], (
+        "labels that a rule adds are no $labels"
+    )
     assert "{{ $value" in words or "==" in alert.expression  # of a yes or no there is nothing to tell
     assert "Look: kubectl " in words or "dashboard" in words
     assert "{{" not in record["annotations"]["summary"]
