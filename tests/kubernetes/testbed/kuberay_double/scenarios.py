@@ -387,7 +387,7 @@ WITH_PODS = (
     ),
     Scenario(
         "a job whose image is missing waits without a reason of its own",
-        ray_job(preRunningDeadlineSeconds=5),
+        ray_job(preRunningDeadlineSeconds=20),
         ("", "Initializing", _TOO_LATE),
         (
             _status(failed=1),
