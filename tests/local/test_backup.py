@@ -171,7 +171,7 @@ def _what_mlflow_knows(place: Path) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HEADRACE_HOME", str(place))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        mlflow.set_tracking_uri(own_uri())
+        patch.setenv("MLFLOW_TRACKING_URI", own_uri())  # mlflow.set_tracking_uri would outlive this test
         version = registry.resolve("houses@champion")
         assert version is not None
         history = client(own_uri()).get_metric_history(str(version.mlflow_run_id), "train.loss")
