@@ -36,7 +36,7 @@ class Place:
         self.cluster = Cluster.named("kubeflow")
 
     def spec(self, **changes: Any) -> Any:
-        # Seeds of its own: another test's split and training in the same store would be taken for these, and these there.
+        # Seeds of its own: an equal split or training of another test in the same store would be taken for these.
         train = {"epochs": 1, "batch_size": 128, "workers": 1, "optimizer": {"name": "adam", "lr": 0.003}, "seed": 11}
         data = {"source": "builtin:digits", "split": {"seed": 11}}
         given = {"gate": ["accuracy >= 0.1"], "deploy": None, "data": data, "train": train} | changes
