@@ -5,55 +5,22 @@ python docs/images/architecture.py > docs/images/architecture.svg
 
 from __future__ import annotations
 
+from svg import AMBER, BLUE, GREEN, GREY, arrow, box, page, text
+
 WIDTH, HEIGHT = 1120, 710
-GREEN, AMBER, BLUE, GREY = (
-    ("#f0fdf4", "#16a34a"),
-    ("#fffbeb", "#d97706"),
-    ("#eef2ff", "#6366f1"),
-    ("#f3f4f6", "#6b7280"),
-)
-
-
-def text(x: float, y: float, words: str, size: int = 13, weight: str = "normal", anchor: str = "middle") -> str:
-    """Lines of text."""
-    return "".join(
-        f'<text x="{x}" y="{y + i * (size + 4)}" font-size="{size}" font-weight="{weight}" fill="#1f2937" '
-        f'text-anchor="{anchor}">{line}</text>'
-        for i, line in enumerate(words.split("\n"))
-    )
-
-
-def box(x: float, y: float, width: float, height: float, name: str, does: str, colours: tuple[str, str]) -> str:
-    """A part: its name and what it does."""
-    middle = x + width / 2
-    return (
-        f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="10" fill="{colours[0]}" stroke="{colours[1]}"/>'
-        + text(middle, y + 24, name, 16, "bold")
-        + text(middle, y + 45, does)
-    )
 
 
 def frame(x: float, y: float, width: float, height: float, name: str) -> str:
     """A namespace or place, dashed, with its name."""
     return (
         f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="14" fill="none" stroke="#9ca3af" '
-        'stroke-dasharray="7 5"/>' + text(x + 14, y + 22, name, 13, "bold", "start")
+        'stroke-dasharray="7 5"/>' + text(x + 14, y + 22, name, 13, "bold", anchor="start")
     )
-
-
-def arrow(*points: tuple[float, float]) -> str:
-    """A line through POINTS with a head at its end."""
-    path = " ".join(f"{x},{y}" for x, y in points)
-    return f'<polyline points="{path}" fill="none" stroke="#6b7280" stroke-width="2" marker-end="url(#head)"/>'
 
 
 def main() -> None:
     """Print the drawing."""
-    out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif">',
-        '<defs><marker id="head" markerWidth="9" markerHeight="8" refX="8" refY="4" orient="auto">'
-        '<path d="M0,0 L9,4 L0,8 z" fill="#6b7280"/></marker></defs>',
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
+    parts = [
         box(
             40,
             20,
@@ -109,9 +76,8 @@ def main() -> None:
         arrow((545, 586), (545, 566), (195, 566), (195, 584)),
         arrow((775, 586), (775, 504)),
         arrow((700, 586), (700, 536), (545, 536), (545, 504)),
-        "</svg>",
     ]
-    print("\n".join(out))
+    print(page(WIDTH, HEIGHT, *parts))
 
 
 if __name__ == "__main__":

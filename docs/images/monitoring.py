@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from svg import page, text
+
 WIDTH, HEIGHT = 1080, 470
 
 
@@ -73,12 +75,6 @@ RUNBOOKS = Box(840, 306, 210, 76, ("docs/runbooks", "for each: what it means,", 
 BOXES = (OPERATOR, FRONTS, TRAININGS, MLFLOW, LEASE, PROMETHEUS, GRAFANA, ALERTS, RUNBOOKS)
 
 
-def text(x: float, y: float, words: str, size: int = 12, weight: str = "normal", fill: str = "#1f2937") -> str:
-    """A centred line."""
-    look = f'font-size="{size}" font-weight="{weight}" fill="{fill}" text-anchor="middle"'
-    return f'<text x="{x}" y="{y}" {look}>{words}</text>'
-
-
 def arrow(start: tuple[float, float], end: tuple[float, float], words: str = "", lift: int = -8) -> str:
     """From START to END, with WORDS at its middle."""
     (x1, y1), (x2, y2) = start, end
@@ -88,11 +84,7 @@ def arrow(start: tuple[float, float], end: tuple[float, float], words: str = "",
 
 def main() -> None:
     """Print the drawing."""
-    out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif">',
-        '<defs><marker id="head" markerWidth="9" markerHeight="8" refX="8" refY="4" orient="auto">'
-        '<path d="M0,0 L9,4 L0,8 z" fill="#6b7280"/></marker></defs>',
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
+    parts = [
         text(155, 30, "who serves metrics, at :8080/metrics", 13, "bold", "#4b5563"),
         text(945, 30, "who is told", 13, "bold", "#4b5563"),
         *(box.draw() for box in BOXES),
@@ -107,9 +99,8 @@ def main() -> None:
         text(640, 376, "ModelMonitors: the operator asks Prometheus", 12, "normal", "#4b5563"),
         text(640, 393, "about one endpoint and tells what came of it", 12, "normal", "#4b5563"),
         text(450, 435, "asked by the replica that leads, every 30 s and 60 s", 12, "normal", "#4b5563"),
-        "</svg>",
     ]
-    print("\n".join(out))
+    print(page(WIDTH, HEIGHT, *parts))
 
 
 if __name__ == "__main__":

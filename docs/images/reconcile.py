@@ -5,48 +5,14 @@ python docs/images/reconcile.py > docs/images/reconcile.svg
 
 from __future__ import annotations
 
+from svg import AMBER, BLUE, GREEN, GREY, arrow, box, page, text
+
 WIDTH, HEIGHT = 1040, 500
-GREEN, AMBER, BLUE, GREY = (
-    ("#f0fdf4", "#16a34a"),
-    ("#fffbeb", "#d97706"),
-    ("#eef2ff", "#6366f1"),
-    ("#f3f4f6", "#6b7280"),
-)
-
-
-def text(x: float, y: float, words: str, size: int = 13, weight: str = "normal", fill: str = "#1f2937") -> str:
-    """Centred lines of text."""
-    return "".join(
-        f'<text x="{x}" y="{y + i * (size + 4)}" font-size="{size}" font-weight="{weight}" fill="{fill}" '
-        f'text-anchor="middle">{line}</text>'
-        for i, line in enumerate(words.split("\n"))
-    )
-
-
-def box(x: float, y: float, width: float, height: float, name: str, does: str, colours: tuple[str, str]) -> str:
-    """A part: its name and what it does."""
-    middle = x + width / 2
-    return (
-        f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="10" fill="{colours[0]}" stroke="{colours[1]}"/>'
-        + text(middle, y + 24, name, 16, "bold")
-        + text(middle, y + 46, does)
-    )
-
-
-def arrow(*points: tuple[float, float], dashed: bool = False) -> str:
-    """A line through POINTS with a head at its end."""
-    path = " ".join(f"{x},{y}" for x, y in points)
-    dashes = ' stroke-dasharray="6 4"' if dashed else ""
-    return f'<polyline points="{path}" fill="none" stroke="#6b7280" stroke-width="2"{dashes} marker-end="url(#head)"/>'
 
 
 def main() -> None:
     """Print the drawing."""
-    out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif">',
-        '<defs><marker id="head" markerWidth="9" markerHeight="8" refX="8" refY="4" orient="auto">'
-        '<path d="M0,0 L9,4 L0,8 z" fill="#6b7280"/></marker></defs>',
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
+    parts = [
         box(40, 20, 960, 58, "API server", "", BLUE),
         box(40, 150, 190, 90, "informer", "list, then watch;\nlist anew after 410", GREEN),
         box(40, 330, 190, 90, "store", "compact JSON,\nindexed by primary", AMBER),
@@ -76,9 +42,8 @@ def main() -> None:
         text(680, 282, "Wait, again_after_seconds: at that time", 12),
         arrow((905, 420), (905, 456), (395, 456), (395, 422), dashed=True),
         text(650, 474, "no new plan of this key until the store has seen what was written", 12),
-        "</svg>",
     ]
-    print("\n".join(out))
+    print(page(WIDTH, HEIGHT, *parts))
 
 
 if __name__ == "__main__":

@@ -5,23 +5,15 @@ python docs/images/run.py > docs/images/run.svg
 
 from __future__ import annotations
 
+from svg import page, text
+
 STEPS = (
     ("split", "scan, check, divide", "manifest (Parquet)", "fsspec"),
     ("train", "N workers, DDP,\ncheckpoints, evaluation", "package (safetensors)", "Ray Train"),
     ("register", "gate against numbers\nand the champion", "version + tags", "MLflow"),
     ("deploy", "hot swap, then\nthe alias moves", "endpoint (V2)", "Ray Serve"),
 )
-WIDTH, STEP, GAP, LEFT = 1040, 190, 40, 70
-
-
-def text(x: float, y: float, words: str, size: int = 14, weight: str = "normal", fill: str = "#1f2937") -> str:
-    """Centred lines of text."""
-    lines = words.split("\n")
-    return "".join(
-        f'<text x="{x}" y="{y + i * (size + 4)}" font-size="{size}" font-weight="{weight}" fill="{fill}" '
-        f'text-anchor="middle">{line}</text>'
-        for i, line in enumerate(lines)
-    )
+WIDTH, HEIGHT, STEP, GAP, LEFT = 1040, 330, 190, 40, 70
 
 
 def arrow(x1: float, y1: float, x2: float, y2: float) -> str:
@@ -32,10 +24,6 @@ def arrow(x1: float, y1: float, x2: float, y2: float) -> str:
 def main() -> None:
     """Print the drawing."""
     out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} 330" font-family="sans-serif">',
-        '<defs><marker id="head" markerWidth="9" markerHeight="8" refX="8" refY="4" orient="auto">'
-        '<path d="M0,0 L9,4 L0,8 z" fill="#6b7280"/></marker></defs>',
-        f'<rect width="{WIDTH}" height="330" fill="#ffffff"/>',
         '<rect x="60" y="14" width="920" height="40" rx="8" fill="#eef2ff" stroke="#6366f1"/>',
         text(520, 39, "spec.yaml  →  headrace run  →  one Kubeflow pipeline (kfp.local on a laptop)", 15, "bold"),
     ]
@@ -59,9 +47,8 @@ def main() -> None:
         text(
             520, 314, "Kill any part: headrace resume goes on from the newest checkpoint, in the same MLflow run.", 13
         ),
-        "</svg>",
     ]
-    print("\n".join(out))
+    print(page(WIDTH, HEIGHT, *out))
 
 
 if __name__ == "__main__":
