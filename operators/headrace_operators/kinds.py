@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from headrace.api.parts import GROUP, VERSION
-from headrace_operators.runtime.kinds import Kind
+from headrace.api.kinds import LEASE, MODEL_DEPLOYMENT, MODEL_MONITOR, POD, TRAINING_RUN, Kind
+from headrace.api.parts import GROUP
 
-TRAINING_RUN = Kind(GROUP, VERSION, "TrainingRun", "trainingruns")
-MODEL_DEPLOYMENT = Kind(GROUP, VERSION, "ModelDeployment", "modeldeployments")
-MODEL_MONITOR = Kind(GROUP, VERSION, "ModelMonitor", "modelmonitors")
+__all__ = [
+    "ATTEMPT_LABEL",
+    "BACKUP_LEASE",
+    "ENDPOINT_SLICE",
+    "EVENT",
+    "LEASE",
+    "MODEL_DEPLOYMENT",
+    "MODEL_DEPLOYMENT_LABEL",
+    "MODEL_MONITOR",
+    "POD",
+    "RAY_CLUSTER",
+    "RAY_JOB",
+    "RAY_SERVICE",
+    "RUN_ID_LABEL",
+    "SERVICE",
+    "TRAINING_RUN",
+    "TRAINING_RUN_LABEL",
+    "WORKLOAD",
+]
 
 RAY_JOB = Kind("ray.io", "v1", "RayJob", "rayjobs")
 RAY_CLUSTER = Kind("ray.io", "v1", "RayCluster", "rayclusters")
 RAY_SERVICE = Kind("ray.io", "v1", "RayService", "rayservices")
 
-POD = Kind("", "v1", "Pod", "pods")
 SERVICE = Kind("", "v1", "Service", "services")
 EVENT = Kind("", "v1", "Event", "events")
 ENDPOINT_SLICE = Kind("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices")
-LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases")
 
 # Renewed at the end of each backup that went well.
 BACKUP_LEASE = "headrace-backup"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from headrace.cluster.kinds import TRAINING_RUN, Kind
+from headrace.api.kinds import TRAINING_RUN, Kind
 from headrace.steps.backup_manifest import Existing
 from headrace.steps.backup_moves import Moves
 from headrace.steps.backup_resources import kept, make, restored

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from headrace.api.kinds import POD, Kind, Object
 from headrace.cluster.errors import ApiError
-from headrace.cluster.kinds import POD, Kind, Object
 from headrace.cluster.transport import Transport
 from headrace.cluster.watching import Watcher
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
+from headrace.api.kinds import LEASE, Kind, Object
 from headrace.base.errors import RunFailed
 from headrace.cluster.cluster import Seen
-from headrace.cluster.kinds import LEASE, Kind, Object
 
 SKEW_SECONDS = 15.0
 TICK_SECONDS = 10.0  # between two looks at whether the holder has been silent for too long

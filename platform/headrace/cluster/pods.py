@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from headrace.api.kinds import POD, Object
 from headrace.cluster.cluster import Cluster
-from headrace.cluster.kinds import POD, Object
 
 _IMAGE = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "RegistryUnavailable")
 _CONFIGURATION = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")

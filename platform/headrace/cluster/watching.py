@@ -15,9 +15,9 @@ from typing import Any
 
 import urllib3
 
+from headrace.api.kinds import Kind, Object
 from headrace.base.errors import HeadraceError
 from headrace.cluster.errors import ApiError
-from headrace.cluster.kinds import Kind, Object
 from headrace.cluster.transport import Transport
 
 _WATCH_SECONDS = 240  # after which the server ends a watch, and we go on with another

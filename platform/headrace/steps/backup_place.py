@@ -106,8 +106,8 @@ def cluster_root() -> str | None:
 
 def tell_operator(place: Place, namespace: str, uri: str) -> None:
     """Write down, in the Lease that the operator reads, that a good backup ended now at URI."""
+    from headrace.api.kinds import LEASE as LEASE_KIND
     from headrace.cluster.connection import connect
-    from headrace.cluster.kinds import LEASE as LEASE_KIND
 
     now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
     change = {

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from headrace.api.kinds import MODEL_DEPLOYMENT, MODEL_MONITOR, TRAINING_RUN, Kind
 from headrace.api.training_run import HELD_UNTIL
-from headrace.cluster.kinds import MODEL_DEPLOYMENT, MODEL_MONITOR, TRAINING_RUN, Kind
 from headrace.steps.backup_manifest import Existing
 from headrace.steps.backup_moves import Moves
 
