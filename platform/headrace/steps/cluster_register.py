@@ -13,6 +13,7 @@ from headrace.api.site import Site
 from headrace.steps.cluster_alias import AliasRights
 from headrace.steps.patience import patiently
 from headrace.steps.register import RegisterStep, RegisterTools
+from headrace.steps.register_tools import registry_tools
 from headrace.steps.step import Outcome, Step
 
 
@@ -23,7 +24,8 @@ def cluster_register(
     from headrace.cluster import connect
 
     rights = AliasRights(step, connect(namespace=site.namespace, on_trouble=step.message))
-    return register_holding(step, rights, _tools(rights), part, training, moves_alias=moves_alias)
+    tools = registry_tools(rights.take, rights.require, evaluate=None)
+    return register_holding(step, rights, tools, part, training, moves_alias=moves_alias)
 
 
 def register_holding(
@@ -39,18 +41,3 @@ def register_holding(
     with rights.kept_only_for_the_next_step(wanted=not moves_alias):
         body = RegisterStep(step, tools, part, training, moves_alias=moves_alias)
         return patiently(body.run, step.message)
-
-
-def _tools(rights: AliasRights) -> RegisterTools:
-    from headrace.tracking import registry
-
-    return RegisterTools(
-        champion=registry.resolve,
-        find=registry.find_by_package,
-        register=registry.register,
-        tag_gate=registry.tag_gate,
-        set_alias=registry.set_alias,
-        take_alias=rights.take,
-        require_alias=rights.require,
-        evaluate=None,
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from headrace.steps.register import RegisterTools
@@ -12,10 +12,20 @@ from headrace.steps.step import Step
 def local_tools(train_part: Mapping[str, Any]) -> RegisterTools:
     """What `RegisterStep` needs, on this machine; TRAIN_PART says with how many workers a champion is measured."""
     from headrace.local.alias_lock import require_alias, take_alias
-    from headrace.tracking import registry
 
     def evaluate(step: Step, training: Mapping[str, Any], package_uri: str) -> str | None:
         return evaluate_champion(step, train_part, training, package_uri)
+
+    return registry_tools(take_alias, require_alias, evaluate)
+
+
+def registry_tools(
+    take_alias: Callable[..., None],
+    require_alias: Callable[[str, str], None],
+    evaluate: Callable[[Step, Mapping[str, Any], str], str | None] | None,
+) -> RegisterTools:
+    """The registry that MLflow's address names, under the alias locks that are given; see `RegisterTools`."""
+    from headrace.tracking import registry
 
     return RegisterTools(
         champion=registry.resolve,
