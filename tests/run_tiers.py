@@ -1,8 +1,8 @@
 """Runs the tiers of tests that this machine can run, and ends by saying what it left out and why.
 
 One place knows the tiers, so that `make test`, its single-tier siblings and CI cannot differ. With CI=true a tier that
-is left out fails the run: a green CI must mean that everything ran. The kubernetes tier mostly waits, so it runs beside
-those that compute; what it prints is shown when it is over.
+is left out fails the run: a green CI must mean that everything ran. The tiers of clusters mostly wait, so they run
+beside the local one; what they print is shown when they are over.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -38,8 +38,8 @@ COVERED = (
     "headrace_models.catalog",
 )
 COVERAGE_FLOOR = 90  # percent of the pure core, by the unit tier alone
-BESIDE = "kubernetes"  # this tier runs beside
-COMPUTING = ("local", "node")  # these, where both are asked for
+BESIDE = ("kubernetes", "node")  # these run, one after the other, beside
+MAIN = "local"  # this one, where it is asked for
 HEARTBEAT_SECONDS = 120
 _Output = IO[bytes] | None  # a file that shows later what is printed; None shows it at once
 
@@ -74,7 +74,7 @@ def run_pytest(tier: str, output: _Output) -> Outcome:
     """Run one tier with pytest and read its counts back from the report it wrote."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        command = [sys.executable, "-m", "pytest", f"tests/{tier}", f"--junit-xml={report}", "--durations=8", "-q"]
+        command = [sys.executable, "-m", "pytest", f"tests/{tier}", f"--junit-xml={report}", "--durations=40", "-q"]
         if tier == "unit":  # the tier that starts nothing: its tests do not fight for the machine
             command += ["-n", "2", *(f"--cov={package}" for package in COVERED)]
             command += ["--cov-report=term:skip-covered", f"--cov-fail-under={COVERAGE_FLOOR}"]
@@ -117,29 +117,29 @@ def run(tier: str, output: _Output = None) -> Outcome:
     return outcome
 
 
-def run_beside(tier: str, others: Iterable[str]) -> list[Outcome]:
-    """Run TIER beside OTHERS, which run one after the other; what it printed is shown in the end."""
-    print(f"\n=== {tier} === (runs beside what follows; shown when it is over)", flush=True)
-    ended: list[Outcome] = []
-    with tempfile.TemporaryFile() as output:
-        lane = threading.Thread(target=lambda: ended.append(run(tier, output)))
-        lane.start()
-        outcomes = [run(each) for each in others]
-        while lane.is_alive():
-            lane.join(HEARTBEAT_SECONDS)
-            if lane.is_alive():
-                print(f"... the {tier} tier still runs", flush=True)
-        output.seek(0)
-        print(f"\n=== {tier} ===\n{output.read().decode(errors='replace')}", flush=True)
-    return [*outcomes, *(ended or [Outcome(tier, ok=False)])]
+def run_beside(tiers: list[str], main: str) -> list[Outcome]:
+    """Run TIERS, one after the other, beside MAIN; what each of them printed is shown in the end."""
+    print(f"\n=== {', '.join(tiers)} === (beside what follows; shown when it is over)", flush=True)
+    with ExitStack() as files:
+        outputs = {tier: files.enter_context(tempfile.TemporaryFile()) for tier in tiers}
+        with ThreadPoolExecutor(max_workers=1) as lane:
+            beside = {tier: lane.submit(run, tier, output) for tier, output in outputs.items()}
+            outcomes = [run(main)]
+            for tier, outcome in beside.items():
+                while not wait([outcome], HEARTBEAT_SECONDS).done:
+                    print(f"... the {tier} tier still runs", flush=True)
+                outputs[tier].seek(0)
+                print(f"\n=== {tier} ===\n{outputs[tier].read().decode(errors='replace')}", flush=True)
+                outcomes.append(outcome.result())
+    return outcomes
 
 
 def run_all(tiers: list[str]) -> list[Outcome]:
-    """Run TIERS in their order, the one that mostly waits beside those that compute."""
-    if BESIDE not in tiers or not set(COMPUTING) & set(tiers):
+    """Run TIERS in their order, those that mostly wait beside the one that computes."""
+    beside = [tier for tier in tiers if tier in BESIDE]
+    if not beside or MAIN not in tiers:
         return [run(tier) for tier in tiers]
-    first = [run(tier) for tier in tiers if tier not in (BESIDE, *COMPUTING)]
-    return [*first, *run_beside(BESIDE, [tier for tier in tiers if tier in COMPUTING])]
+    return [*(run(tier) for tier in tiers if tier not in (*BESIDE, MAIN)), *run_beside(beside, MAIN)]
 
 
 def main() -> int:
