@@ -276,7 +276,7 @@ def test_the_signature_names_one_encoded_picture_a_row_and_its_alternatives() ->
 
 def test_answers_have_the_signatures_shapes_and_agree_with_each_other() -> None:
     task = learned([picture(8, 8)])
-    answer = task.postprocess(torch.tensor([[3.0, 0.0, 1.0], [0.0, 0.0, 5.0]]))
+    answer = task.postprocess(torch.tensor([[3.0, 0.0, 1.0], [0.0, 0.0, 5.0]]), {})
     assert answer["label"].tolist() == ["cat", "eel"]
     assert answer["label"].dtype == object
     assert answer["probabilities"].dtype == answer["score"].dtype == np.float32

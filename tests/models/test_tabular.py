@@ -190,7 +190,7 @@ def test_the_target_is_learned_standardised_and_answered_in_its_unit() -> None:
     batch = task.collate(examples)
     assert batch["target"].mean() == pytest.approx(0)
     assert batch["target"].std(correction=0) == pytest.approx(1)
-    answer = task.postprocess(batch["target"][:, None])["prediction"]
+    answer = task.postprocess(batch["target"][:, None], batch)["prediction"]
     assert answer.dtype == np.float64
     assert answer.tolist() == pytest.approx(targets)
 

@@ -64,7 +64,8 @@ class LoadedModel:
         Requests are decoded one by one and answered together, so that a bad one spoils no other.
         """
         sizes = [len(next(iter(batch.values()))) for batch in batches]
-        outputs = self.task.postprocess(self.forward(_joined(batches)))
+        joined = _joined(batches)
+        outputs = self.task.postprocess(self.forward(joined), joined)
         answers: list[Arrays] = []
         start = 0
         for size in sizes:

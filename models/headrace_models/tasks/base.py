@@ -248,8 +248,9 @@ class Task(ABC):
         """A request's arrays as a batch. Raises BadInput naming what is wrong and what is allowed."""
 
     @abstractmethod
-    def postprocess(self, outputs: Any) -> Arrays:
-        """The model's outputs as the signature's output arrays, the batch along axis 0."""
+    def postprocess(self, outputs: Any, batch: Batch) -> Arrays:
+        """The model's outputs for BATCH (what `preprocess` gave) as the signature's output arrays, the batch along
+        axis 0. What an answer needs of the request, such as the size of the picture that was sent, is in BATCH."""
 
     @abstractmethod
     def request(self, samples: Sequence[Sample]) -> Arrays:

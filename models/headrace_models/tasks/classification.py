@@ -106,7 +106,7 @@ class Classification(Task):
             TensorSpec("probabilities", "FP32", (-1, len(self.classes))),
         )
 
-    def postprocess(self, outputs: Any) -> Arrays:
+    def postprocess(self, outputs: Any, batch: Batch) -> Arrays:
         """The likeliest class (`label`, str), its probability (`score`), and those of all classes in order."""
         probabilities = self.scores(outputs).float().softmax(dim=1).cpu().numpy()
         best = probabilities.argmax(axis=1)

@@ -251,7 +251,7 @@ class TabularRegression(Tabular):
         first, *rest = self.input_sets()
         return Signature(first, (TensorSpec("prediction", "FP64", (-1,)),), tuple(rest))
 
-    def postprocess(self, outputs: Any) -> Arrays:
+    def postprocess(self, outputs: Any, batch: Batch) -> Arrays:
         """The prediction in the target's unit."""
         learned = self.preprocessing["target"]
         standard = self.values(outputs).double().cpu().numpy()
