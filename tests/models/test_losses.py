@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ import torch
 from headrace.base.errors import InvalidInput
 from headrace_models import catalog
 from headrace_models.layers import build_activation, build_loss
+from headrace_models.layers.losses import Ctc
 from headrace_models.tasks import Schema, Task, build_task
 
 SCORES = torch.tensor([[2.0, -1.0, 0.5], [0.1, 0.2, 3.0], [-0.3, 0.0, 0.0], [5.0, 1.0, 1.5]])
@@ -122,6 +124,34 @@ def test_dice_of_a_picture_takes_all_its_places_together(classes: Task) -> None:
     target = torch.tensor([[[1, 1]]])  # two places: one right, one wrong, both with certainty
     loss = build_loss("dice", {}, classes)
     assert float(loss(scores, target)) == pytest.approx(1 - 2 * 1 / (2 + 2))
+
+
+def ctc_by_hand(scores: list[list[float]], target: tuple[int, ...]) -> float:
+    """-log of the sum over every path of classes that is TARGET once repetitions and blanks are taken out."""
+    total = 0.0
+    for path in itertools.product(range(len(scores[0])), repeat=len(scores)):
+        if tuple(key for key, _ in itertools.groupby(path) if key) == target:
+            total += math.prod(softmax(row)[step] for row, step in zip(scores, path, strict=True))
+    return -math.log(total)
+
+
+def test_ctc_sums_over_every_alignment() -> None:
+    """Graves et al. 2006, eq. 3: B(path) = target; among the targets one that repeats an index."""
+    scores = torch.randn(3, 5, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    target = torch.tensor([[1, 2, -1], [2, 2, -1], [1, 2, 1]])
+    frames = torch.tensor([5, 4, 5])
+    given = Ctc()(scores, target, frames)
+    by_hand = [
+        ctc_by_hand(scores[place, :count].tolist(), tuple(c for c in row if c >= 0))
+        for place, (row, count) in enumerate(zip(target.tolist(), frames.tolist(), strict=True))
+    ]
+    assert given.item() == pytest.approx(sum(by_hand) / 3, rel=1e-5)
+    given.backward()
+    assert scores.grad is not None
+    assert torch.isfinite(scores.grad).all()
+    assert (scores.grad[1, 4] == 0).all()  # a frame that does not count
+    all_frames = [ctc_by_hand(scores[0].tolist(), (1, 2))]
+    assert float(Ctc()(scores[:1], target[:1])) == pytest.approx(all_frames[0], rel=1e-5)
 
 
 @pytest.mark.parametrize(

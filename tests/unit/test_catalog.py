@@ -75,7 +75,7 @@ def test_the_losses_and_models_that_a_task_names_exist() -> None:
 
 TOOLBOX: dict[catalog.registry.Kind, set[str]] = {
     "activation": {"sigmoid", "tanh", "relu", "leaky-relu", "elu", "gelu", "silu"},
-    "loss": {"cross-entropy", "mse", "l1", "l2", "focal", "dice", "smooth-l1", "hinge"},
+    "loss": {"cross-entropy", "mse", "l1", "l2", "focal", "dice", "smooth-l1", "hinge", "ctc"},
     "optimizer": {"sgd", "momentum", "adam", "adamw", "rmsprop", "adagrad", "adadelta"},
     "schedule": {"constant", "step", "cosine", "one-cycle", "warm-up"},
 }
@@ -94,6 +94,15 @@ def test_the_training_toolbox_is_whole_and_every_tool_names_its_paper(kind: cata
         ("model", "vgg-16", "vgg16"),
         ("model", "GoogleNet", "googlenet"),
         ("loss", "smoothl1", "smooth-l1"),
+        ("loss", "ctc-loss", "ctc"),
+        ("loss", "hing", "hinge"),
+        ("optimizer", "adam-w", "adamw"),
+        ("optimizer", "rms-prop", "rmsprop"),
+        ("optimizer", "adagrd", "adagrad"),
+        ("optimizer", "momentm", "momentum"),
+        ("schedule", "warmup", "warm-up"),
+        ("schedule", "cosne", "cosine"),
+        ("activation", "sigmod", "sigmoid"),
         ("optimizer", "ada_delta", "adadelta"),
         ("model", "resnet-8", "resnet8"),
         ("model", "ResNet20", "resnet20"),

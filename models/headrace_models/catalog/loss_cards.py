@@ -95,6 +95,14 @@ LOSSES = (
         kind="loss",
     ),
     ComponentCard(
+        "ctc",
+        "-log of the probability of a sequence, over all its alignments with the frames (class 0 is the blank)",
+        f"{_MODULE}:Ctc",
+        NoArguments,
+        "Graves et al. 2006, eq. 8 and 12",
+        kind="loss",
+    ),
+    ComponentCard(
         "mse",
         "squared error; on classes the Brier score of the softmax",
         f"{_MODULE}:SquaredError",

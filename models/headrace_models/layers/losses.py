@@ -2,8 +2,8 @@
 
 All are means over the batch's samples in float32, whatever autocast does to the outputs. A loss for classes takes
 scores `[batch, classes]` and class indices `[batch]`; a loss for values takes predictions and targets of one shape,
-`[batch]` or `[batch, values]`, and sums over a sample's values. Class weights multiply a sample's loss and are not
-divided out again: with `balanced` their mean over the training samples is 1.
+`[batch]` or `[batch, values]`, and sums over a sample's values; `Ctc` takes sequences. Class weights multiply
+a sample's loss and are not divided out again: with `balanced` their mean over the training samples is 1.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Weights = Literal["balanced"] | Mapping[str, float] | None
 class Loss(nn.Module):
     """Base of all losses."""
 
-    takes: Literal["classes", "values"] = "values"
+    takes: Literal["classes", "values", "sequences"] = "values"
 
     def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
         """The batch's mean loss, a scalar."""
@@ -141,6 +141,27 @@ class Dice(Loss):
         q = torch.zeros_like(p).scatter(1, target[:, None], 1.0)
         shared, total = (value.flatten(1).sum(dim=1) for value in (p * q, p.square() + q.square()))
         return (1 - 2 * shared / total).mean()
+
+
+class Ctc(Loss):
+    """-log of the sum over all alignments of the target with the frames, class 0 being the blank.
+
+    Scores `[batch, frames, classes]` and class indices `[batch, length]`, -1 after a target's end. FRAMES `[batch]`
+    says how many frames of each sample count; without it all do. A target that needs more frames than there are
+    (one for each index, and one for each repetition) has no alignment, and an infinite loss. Unlike PyTorch's, the mean
+    is not over a sample's length.
+    """
+
+    takes = "sequences"
+
+    def forward(self, outputs: Tensor, target: Tensor, frames: Tensor | None = None) -> Tensor:
+        """See `Loss.forward`."""
+        log_p = functional.log_softmax(outputs.float(), dim=2).transpose(0, 1)
+        if frames is None:
+            frames = torch.full((outputs.shape[0],), outputs.shape[1], dtype=torch.int64)
+        lengths = (target >= 0).sum(dim=1)
+        each = functional.ctc_loss(log_p, target.clamp(min=0), frames, lengths, blank=0, reduction="none")
+        return each.mean()
 
 
 class _ValueLoss(Loss):
