@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 from headrace import data as headrace_data
 from headrace.base import late
 from headrace.base.errors import DataInvalid, MissingExtra, Unavailable
-from headrace.data import builtin, fingerprint_source
+from headrace.data import builtin_digits, fingerprint_source
 from headrace.data.source import Source, explained, read_uri
 
 
@@ -143,7 +143,7 @@ def test_builtin_digits_are_the_set_of_scikit_learn():
 
 def test_builtin_files_behave_like_files():
     filesystem = fsspec.filesystem("builtin")
-    assert filesystem.ls("", detail=False) == ["digits"]
+    assert filesystem.ls("", detail=False) == ["digits", "digit-scenes", "shapes"]
     assert filesystem.info("digits")["type"] == "directory"
     with filesystem.open("builtin://digits/0/00000.png") as file:
         content = file.read()
@@ -160,16 +160,16 @@ def test_a_builtin_source_needs_no_listing_and_names_the_extra_it_lacks(monkeypa
     assert fingerprint("builtin:digits") == fingerprint("builtin:digits")
 
     def absent(_name):
-        raise builtin.metadata.PackageNotFoundError
+        raise builtin_digits.metadata.PackageNotFoundError
 
-    monkeypatch.setattr(builtin.metadata, "version", absent)
+    monkeypatch.setattr(builtin_digits.metadata, "version", absent)
     with pytest.raises(MissingExtra, match="train"):
         fingerprint("builtin:digits")
 
 
 def test_builtin_digits_come_from_scikit_learn_itself_if_its_file_has_moved(monkeypatch):
-    monkeypatch.setattr(builtin.util, "find_spec", lambda _name: None)
-    assert builtin._digits().shape == (1797, 65)
+    monkeypatch.setattr(builtin_digits.util, "find_spec", lambda _name: None)
+    assert builtin_digits.digits().shape == (1797, 65)
 
 
 def test_splitting_on_the_base_install_names_the_extra(monkeypatch):

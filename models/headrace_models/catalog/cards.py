@@ -50,7 +50,8 @@ class TaskCard(Card):
     losses: tuple[str, ...] = ()  # the first is the default
     formats: tuple[str, ...] = ()  # data formats it can read
     default_model: str = ""  # what `headrace init` proposes
-    label_kind: Literal["class", "number"] = "class"  # what the label is; splitting reads it so
+    label_kind: Literal["class", "number", "annotation"] = "class"  # what the label is; splitting reads it so
+    masks: bool = False  # whether an annotation must hold a mask; formats then read them
 
     @property
     def primary_metric(self) -> str:

@@ -6,7 +6,9 @@ chosen rows. Splitting, manifests and shards know nothing of folders, tables or 
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.base.errors import DataInvalid, Finding
 from headrace.data.source import Source
+from headrace_models.catalog import tasks
 
 if TYPE_CHECKING:
     from headrace.data.rows import Rows
@@ -22,10 +25,13 @@ Tell = Callable[[str], None]
 
 FORMATS: Mapping[str, str] = {
     "image-folder": "headrace.data.image_folder:ImageFolder",
+    "voc": "headrace.data.voc:Voc",
     "csv": "headrace.data.csv_table:Csv",
     "parquet": "headrace.data.parquet_table:Parquet",
 }
-AWAITED = ("voc", "coco", "mot", "text-lines", "audio-manifest")  # known to the spec, not readable in this release
+TABLES = ("csv", "parquet")
+ANNOTATED = ("voc", "coco", "mot")  # pictures with boxes
+AWAITED = ("coco", "mot", "text-lines", "audio-manifest")  # known to the spec, not readable in this release
 
 ID_OF_PLACE = "file#row"  # as data.id: every row of a table is a sample of its own, whatever it holds
 MOST_NAMED = 10_000  # rows of tables named one by one; files are all named
@@ -41,12 +47,19 @@ class Request:
     id: str | None
     group: str | None
     time: str | None
-    label_kind: str  # "class" or "number"
+    label_kind: str  # "class", "number" or "annotation"
+    one_class: bool = False  # of annotated pictures, those whose objects are all of one class
+    masks: bool = False  # annotations with a mask each
 
     @classmethod
-    def of(cls, part: Mapping[str, Any], label_kind: str) -> Request:
-        """From the canonical split part."""
+    def of(cls, part: Mapping[str, Any]) -> Request:
+        """From the canonical split part. Raises DataInvalid for tasks whose labels do not go together."""
         features = part.get("features")
+        cards = [card for name, card in tasks().items() if name in {task["name"] for task in part["tasks"]}]
+        kinds = {card.label_kind for card in cards} or {"class"}
+        if len(kinds) > 1 and kinds != {"class", "annotation"}:
+            given = ", ".join(f"{card.name} a {card.label_kind}" for card in cards)
+            raise DataInvalid(f"the tasks want different labels: {given}", action="run them one by one")
         return cls(
             format=str(part["format"]),
             label=part.get("label"),
@@ -54,7 +67,9 @@ class Request:
             id=part.get("id"),
             group=part.get("group"),
             time=part.get("time"),
-            label_kind=label_kind,
+            label_kind="annotation" if "annotation" in kinds else next(iter(kinds)),
+            one_class="class" in kinds,
+            masks=any(card.masks for card in cards),
         )
 
 
@@ -64,6 +79,15 @@ class Named:
 
     uri: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong within a sample that is kept: with a box, by its file and its place there, or with the whole."""
+
+    uri: str
+    reason: str
+    action: str  # what was done about it: "dropped", "clipped", ...
 
 
 @dataclass
@@ -81,6 +105,8 @@ class Report:
     ignored: list[Named] = field(default_factory=list)  # not data: other files
     dropped_classes: list[str] = field(default_factory=list)  # class folders without a usable sample
     notes: list[Finding] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)  # up to MOST_NAMED
+    problem_counts: Counter[str] = field(default_factory=Counter)  # all of them, by action
 
     def add_file(self, uri: str, path: str) -> int:
         """Take in a file; returns its index."""
@@ -94,6 +120,12 @@ class Report:
         if self.unit == "files" or len(self.left_out) < MOST_NAMED:
             self.left_out.append(Named(uri, reason))
 
+    def note_problem(self, uri: str, reason: str, action: str) -> None:
+        """Count a problem within a sample, and name it while there is room."""
+        self.problem_counts[action] += 1
+        if len(self.problems) < MOST_NAMED:
+            self.problems.append(Problem(uri, reason, action))
+
 
 class Payloads(ABC):
     """The contents of some samples, by their index. `distant`: each is a request of its own to a place far away."""
@@ -103,6 +135,14 @@ class Payloads(ABC):
     @abstractmethod
     def __getitem__(self, index: int) -> bytes | Mapping[str, Any]:
         """Raises DataInvalid if the data is gone or has changed since the split."""
+
+    def annotation(self, index: int, text: str, classes: Sequence[str]) -> dict[str, Any]:
+        """The annotation of the sample at INDEX for tasks, from the manifest's TEXT; CLASSES are the schema's.
+
+        See `headrace.data.annotations` for what it holds. Raises as `__getitem__`.
+        """
+        found: dict[str, Any] = json.loads(text)
+        return found
 
 
 class Format(ABC):

@@ -7,7 +7,6 @@ later. Reading each file for its hash is needed anyway; decoding adds about half
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from headrace.base.errors import DataInvalid, Finding
 from headrace.data import digest
 from headrace.data.folder_layout import class_of, predefined_split, sorted_out
 from headrace.data.formats import Format, Named, Payloads, Report, Request, Tell
+from headrace.data.picture_files import look
 from headrace.data.rows import Rows
 from headrace.data.source import Source, SourceFile, read_uri
 
@@ -34,11 +34,11 @@ class ImageFolder(Format):
     def scan(self, source: Source, request: Request, report: Report, tell: Tell) -> Iterator[Rows]:
         """See `Format.scan`. A sample's content is the file's bytes."""
         report.label, report.unit = LABEL, "files"
-        _refuse_columns(request)
+        refuse_columns(request)
         images = list_images(source, report)
         usable: set[str] = set()
         told = time.monotonic()
-        with ThreadPoolExecutor(_threads(source)) as pool:
+        with ThreadPoolExecutor(threads(source)) as pool:
             for start in range(0, len(images), BATCH):
                 batch = images[start : start + BATCH]
                 checked = list(pool.map(lambda file: _check(source, file), batch))
@@ -105,34 +105,23 @@ def list_images(source: Source, report: Report) -> list[SourceFile]:
 
 def problem_of(content: bytes) -> str | None:
     """Why CONTENT cannot be used as an image, or None. Decodes the whole of it."""
-    from PIL import Image, UnidentifiedImageError
-
-    if not content:
-        return "the file is empty"
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
-            if 0 in image.size:
-                return "it has no pixels"
-    except UnidentifiedImageError:
-        return "it is not an image that Pillow knows"
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others
-        return f"it cannot be decoded: {error or type(error).__name__}"
-    return None
+    return look(content).problem
 
 
-def _refuse_columns(request: Request) -> None:
+def refuse_columns(request: Request) -> None:
+    """Raise DataInvalid if a column is named: files have none."""
     given = {name: getattr(request, name) for name in ("label", "features", "id", "group", "time")}
     findings = [
-        Finding(f"data.{name}", str(value), "nothing: an image-folder has no columns", "leave it out")
+        Finding(f"data.{name}", str(value), f"nothing: {request.format} has no columns", "leave it out")
         for name, value in given.items()
         if value
     ]
     if findings:
-        raise DataInvalid("an image-folder has no columns to name", action="leave them out", findings=findings)
+        raise DataInvalid(f"{request.format} has no columns to name", action="leave them out", findings=findings)
 
 
-def _threads(source: Source) -> int:
+def threads(source: Source) -> int:
+    """How many files of SOURCE are read and decoded at once."""
     return min(8, (os.cpu_count() or 1) + 1) if source.local else 16  # a remote read waits more than it computes
 
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from headrace.base.errors import DataInvalid
 from headrace.data.ahead import read_ahead
+from headrace.data.annotations import LABEL
 from headrace.data.formats import Payloads, get_format
 from headrace.data.strategies import SPLITS
 from headrace.data.write_manifest import MARKER
@@ -55,7 +56,7 @@ class Manifest:
         layout = get_format(self.summary["format"])
         contents = pc.coalesce(rows.column("content"), rows.column("sample_id"))
         payloads = layout.payloads(rows.column("uri"), contents, self.schema.columns)
-        return Shard(rows, payloads, self.schema.label)
+        return Shard(rows, payloads, self.schema)
 
     def sample_ids(self, split: str) -> list[str]:
         """The ids of SPLIT in the manifest's order; equal samples share one."""
@@ -89,8 +90,8 @@ class Manifest:
 class Shard(Sequence[Sample]):
     """A worker's share of a split. Pickles without the payloads it has read."""
 
-    def __init__(self, rows: pa.Table, payloads: Payloads, label: str | None) -> None:
-        self._rows, self._payloads, self._label = rows, payloads, label
+    def __init__(self, rows: pa.Table, payloads: Payloads, schema: Schema) -> None:
+        self._rows, self._payloads, self._schema = rows, payloads, schema
 
     def __len__(self) -> int:
         return int(self._rows.num_rows)
@@ -106,8 +107,14 @@ class Shard(Sequence[Sample]):
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         index %= len(self)
-        labels = {} if self._label is None else {self._label: self._rows.column("label")[index].as_py()}
-        return Sample(self.sample_id(index), self._payloads[index], labels)
+        return Sample(self.sample_id(index), self._payloads[index], self._labels(index))
+
+    def _labels(self, index: int) -> dict[str, Any]:
+        name = self._schema.label
+        if name is None:
+            return {}
+        value = self._rows.column("label")[index].as_py()
+        return {name: self._payloads.annotation(index, value, self._schema.classes) if name == LABEL else value}
 
     def __iter__(self) -> Iterator[Sample]:
         return self.samples(range(len(self)))
@@ -125,6 +132,6 @@ class Shard(Sequence[Sample]):
         return str(self._rows.column("uri")[index].as_py())
 
     def labels(self) -> list[Any]:
-        """The label of every sample, without reading payloads."""
+        """The label of every sample as the manifest has it (annotations as text), without reading payloads."""
         found: list[Any] = self._rows.column("label").to_pylist()
         return found

@@ -151,7 +151,7 @@ def fingerprint_source(data: Mapping[str, Any], source: Source | None = None) ->
     """
     source = source or Source(str(data["source"]))
     if source.base.startswith("builtin://"):
-        return hashlib.sha256(f"{source.base} {builtin.version()}".encode()).hexdigest()
+        return hashlib.sha256(f"{source.base} {builtin.version(source.root)}".encode()).hexdigest()
     return source.fingerprint()
 
 

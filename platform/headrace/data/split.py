@@ -19,14 +19,14 @@ import numpy.typing as npt
 from headrace.base.errors import DataInvalid, Finding
 from headrace.base.jsonfile import sha256_of, write_json
 from headrace.data import digest, strategies, verdicts
-from headrace.data.formats import Format, Report, Request, Tell, get_format
+from headrace.data.annotations import names_in
+from headrace.data.formats import ANNOTATED, TABLES, Format, Report, Request, Tell, get_format
 from headrace.data.leaks import EqualsFinder
 from headrace.data.rows import Rows
 from headrace.data.source import Source, fingerprint_source
 from headrace.data.strategies import Fractions, Sides
 from headrace.data.write_manifest import MANIFEST_VERSION, MARKER, ManifestWriter, classes_by_split
 from headrace.store.store import Store
-from headrace_models.catalog import tasks
 from headrace_models.tasks.base import Schema
 
 ROWS_A_CHUNK = 1 << 18
@@ -55,8 +55,8 @@ def split_data(part: Mapping[str, Any], *, store: Store, source_fingerprint: str
         DataInvalid: the data cannot be split as asked; every bad file, row and column is in `findings`.
         Unavailable: the source's filesystem does not answer.
     """
-    label_kind = label_kind_of(part)
-    request = Request.of(part, label_kind)
+    request = Request.of(part)
+    label_kind = request.label_kind
     _check_request(part, request)
     layout = get_format(request.format)
     source = Source(str(part["source"]))
@@ -92,21 +92,12 @@ def split_data(part: Mapping[str, Any], *, store: Store, source_fingerprint: str
     return SplitResult(summary["fingerprint"], uri, summary, verdicts.findings_of(summary))
 
 
-def label_kind_of(part: Mapping[str, Any]) -> str:
-    """What the tasks' label is: "class" or "number"."""
-    cards = tasks()
-    kinds = {cards[task["name"]].label_kind for task in part["tasks"] if task["name"] in cards}
-    if len(kinds) > 1:
-        raise DataInvalid("the tasks want different labels: a class and a number", action="run them one by one")
-    return kinds.pop() if kinds else "class"
-
-
 def _check_request(part: Mapping[str, Any], request: Request) -> None:
     """Raise DataInvalid for a strategy that lacks its column or fractions that are not a whole."""
     split, findings = part["split"], []
     for strategy, column in (("group", request.group), ("time", request.time)):
         if split["strategy"] == strategy and column is None:
-            action = f"name the column: data.{strategy}" if request.format != "image-folder" else "use another strategy"
+            action = f"name the column: data.{strategy}" if request.format in TABLES else "use another strategy"
             findings.append(Finding(f"data.{strategy}", "nothing", "a column's name", action))
     fractions = _fractions(part)
     if abs(sum(fractions) - 1) > 1e-6 or min(fractions) < 0 or fractions[0] == 0:
@@ -169,6 +160,8 @@ def _sides(strategy: str, rows: Rows, request: Request, fractions: Fractions, se
 def _strata(rows: Rows, label_kind: str) -> npt.NDArray[np.int64]:
     if label_kind == "number":
         return strategies.quantiles(rows.label.to_numpy())
+    if label_kind == "annotation":
+        return strategies.rarest([names_in(text) for text in rows.label.to_pylist()])
     encoded = rows.label.dictionary_encode()
     names = encoded.dictionary.to_pylist()
     rank = np.empty(len(names), dtype=np.int64)
@@ -221,4 +214,17 @@ def _summary(
             "files": [asdict(n) for n in report.ignored[: verdicts.MOST_IGNORED]],
         },
         "dropped_classes": report.dropped_classes,
+        **({"annotations": _annotations(report, writer)} if request.format in ANNOTATED else {}),
+    }
+
+
+def _annotations(report: Report, writer: ManifestWriter) -> dict[str, Any]:
+    """What only annotated pictures have: how many hold no object, and what is wrong within pictures that are kept."""
+    return {
+        "without_objects": {split: writer.without_objects[split] for split in strategies.SPLITS},
+        "problems": {
+            "count": sum(report.problem_counts.values()),
+            "actions": dict(report.problem_counts),
+            "named": [asdict(problem) for problem in report.problems],
+        },
     }

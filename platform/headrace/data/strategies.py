@@ -6,7 +6,9 @@ What may not be torn apart (equal content, a group) is one unit; a strategy deal
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -122,6 +124,16 @@ def joined_units(contents: Codes, groups: Codes | None) -> Codes:
     edges = coo_array((np.ones(len(contents), dtype=np.int8), (contents, groups + offset)), shape=(count, count))
     _, labels = connected_components(edges, directed=False)
     return np.unique(labels[contents], return_inverse=True)[1].astype(np.int64)
+
+
+def rarest(names: Sequence[Sequence[str]]) -> Codes:
+    """Strata of annotated samples by the NAMES of each one's objects: the class that has the fewest objects in all.
+
+    The rarest class comes first, so that rounding favours it; samples without objects are the last stratum.
+    """
+    counts = Counter(chain.from_iterable(names))
+    order = {name: place for place, name in enumerate(sorted(counts, key=lambda name: (counts[name], name)))}
+    return np.array([min((order[name] for name in found), default=len(order)) for found in names], dtype=np.int64)
 
 
 def quantiles(values: npt.NDArray[np.float64]) -> Codes:

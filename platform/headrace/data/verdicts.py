@@ -45,6 +45,11 @@ def check_equals(report: Report, found: Equals, request: Request) -> None:
         given = f"{found.conflicts:,} rows equal another in all features and have another label"
         report.notes.append(Finding("data", given, "", "told only, since data.id says what a sample is"))
         return
+    if request.label_kind == "annotation":
+        later = "; ".join(f"{place_uri(report, b)} = {place_uri(report, a)}" for a, b in found.conflicting[:5])
+        given = f"{found.conflicts:,} pictures equal another and have other boxes ({later})"
+        report.notes.append(Finding("annotations", given, "", "kept on one side; remove the wrong ones"))
+        return
     files = report.unit == "files"
     action = "remove the wrong one" if files else f"correct the label, or set data.id: {ID_OF_PLACE} if each row counts"
     findings = [
@@ -72,6 +77,10 @@ def check_groups(report: Report, found: Equals, strategy: str) -> None:
 def check_classes(report: Report, classes: Mapping[tuple[str, str], int], label_kind: str) -> None:
     """Raise DataInvalid if there are not two classes to tell apart."""
     names = {name for name, _ in classes}
+    if label_kind == "annotation" and not names:
+        action = "check data.source and data.format; every problem is in findings"
+        findings = [Finding(p.uri, p.reason, "", p.action) for p in report.problems[:MOST_TOLD]]
+        raise DataInvalid("no picture has an object", action=action, findings=findings)
     if label_kind == "class" and len(names) < 2:
         dropped = (
             f" (dropped for want of usable samples: {', '.join(report.dropped_classes)})"
@@ -119,6 +128,7 @@ def findings_of(summary: Mapping[str, Any]) -> tuple[Finding, ...]:
     told = [Finding(f["uri"], f["reason"], "", "left out") for f in summary["left_out"]["files"][:MOST_TOLD]]
     if (more := summary["left_out"]["count"] - len(told)) > 0:
         told.append(Finding("and more", f"{more:,}", "", "left out; split.json names them"))
+    told += _told_problems(summary.get("annotations", {}).get("problems", {"count": 0, "named": []}))
     told += [Finding(f"class {name}", "no usable sample", "", "dropped") for name in summary["dropped_classes"]]
     if duplicates := summary["duplicates"]["samples"]:
         pairs = summary["duplicates"]["examples"]
@@ -131,10 +141,27 @@ def findings_of(summary: Mapping[str, Any]) -> tuple[Finding, ...]:
     return (*told, *(Finding(**note) for note in summary["notes"]))
 
 
+def _told_problems(problems: Mapping[str, Any]) -> list[Finding]:
+    told = [Finding(named["uri"], named["reason"], "", named["action"]) for named in problems["named"][:MOST_TOLD]]
+    if (more := problems["count"] - len(told)) > 0:
+        actions = ", ".join(f"{count:,} {action}" for action, count in problems["actions"].items())
+        told.append(Finding("and more", f"{more:,} (in all: {actions})", "", "split.json names them"))
+    return told
+
+
 def classes_table(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A split as a table for people: one row `{class, train, validation, test}` a class, and the total last."""
-    rows = [{"class": name, **by_split} for name, by_split in _in_order(summary)]
-    return [*rows, {"class": "total", **{split: summary["counts"][split] for split in SPLITS}}]
+    """A split as a table for people: one row `{class, train, validation, test}` a class, and the total last.
+
+    Of annotated pictures the classes' rows count objects; below them stand the pictures without any, and all pictures.
+    """
+    classes = _in_order(summary)
+    rows: list[dict[str, Any]] = [{"class": name, **by_split} for name, by_split in classes]
+    samples = {split: summary["counts"][split] for split in SPLITS}
+    if summary["label_kind"] != "annotation":
+        return [*rows, {"class": "total", **samples}]
+    objects = {split: sum(by_split[split] for _, by_split in classes) for split in SPLITS}
+    empty = {"class": "pictures without objects", **summary["annotations"]["without_objects"]}
+    return [*rows, {"class": "objects", **objects}, empty, {"class": "pictures", **samples}]
 
 
 def _in_order(summary: Mapping[str, Any]) -> list[tuple[str, dict[str, int]]]:

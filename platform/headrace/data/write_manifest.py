@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from headrace.base.errors import DataInvalid, Finding
 from headrace.base.jsonfile import sha256_of
 from headrace.data import digest
+from headrace.data.annotations import names_in
 from headrace.data.formats import Report
 from headrace.data.rows import Rows
 from headrace.data.strategies import SPLITS, Sides
@@ -44,8 +45,10 @@ class ManifestWriter:
         self._open: dict[str, pq.ParquetWriter] = {}
         self._digests = {name: hashlib.sha256() for name in ("content", "label", "side", "file", "row", "id")}
         self._schema = _schema_of(label_kind)
+        self._repeating = ["split"] if label_kind == "annotation" else ["label", "split"]
         self.files: dict[str, list[dict[str, Any]]] = {name: [] for name in SPLITS}
-        self.classes: Counter[tuple[str, str]] = Counter()  # (class, split) to samples
+        self.classes: Counter[tuple[str, str]] = Counter()  # (class, split) to samples, or objects of annotated ones
+        self.without_objects: Counter[str] = Counter()  # split to annotated samples that hold none
         self._known: set[str] = set()
 
     def write(self, rows: Rows, sides: Sides) -> None:
@@ -91,7 +94,7 @@ class ManifestWriter:
             files.append({"name": f"{split}-{len(files):05d}.parquet", "rows": 0})
             path = self._folder / files[-1]["name"]
             self._open[split] = pq.ParquetWriter(
-                path, self._schema, compression=COMPRESSION, use_dictionary=["label", "split"], write_statistics=False
+                path, self._schema, compression=COMPRESSION, use_dictionary=self._repeating, write_statistics=False
             )
         self._open[split].write_batch(batch)
         files[-1]["rows"] += batch.num_rows
@@ -99,9 +102,10 @@ class ManifestWriter:
             self._open.pop(split).close()
 
     def _count(self, rows: Rows, sides: Sides) -> None:
-        if self._label_kind != "class":
+        if self._label_kind == "number":
             return
-        encoded = rows.label.dictionary_encode()
+        labels, sides = (rows.label, sides) if self._label_kind == "class" else self._objects(rows, sides)
+        encoded = labels.dictionary_encode()
         names = encoded.dictionary.to_pylist()
         self._known.update(names)
         if len(self._known) > MOST_CLASSES:
@@ -114,8 +118,16 @@ class ManifestWriter:
         for code, number in zip(*np.nonzero(counted), strict=True):
             self.classes[names[code], SPLITS[number]] += int(counted[code, number])
 
+    def _objects(self, rows: Rows, sides: Sides) -> tuple[pa.Array, Sides]:
+        """The class of every object in annotated ROWS, and its side; counts those that hold none."""
+        names = [names_in(text) for text in rows.label.to_pylist()]
+        empty = [number for number, found in zip(sides.tolist(), names, strict=True) if not found]
+        self.without_objects.update(SPLITS[number] for number in empty)
+        flat = pa.array([name for found in names for name in found], pa.string())
+        return flat, np.repeat(sides, [len(found) for found in names])
+
     def _digest(self, rows: Rows, sides: Sides) -> None:
-        label = rows.label.to_numpy() if self._label_kind != "class" else digest.of_texts(rows.label)
+        label = rows.label.to_numpy() if self._label_kind == "number" else digest.of_texts(rows.label)
         parts = {"content": rows.content, "label": label, "side": sides, "file": rows.file}
         if rows.row is not None:
             parts["row"] = rows.row
@@ -130,7 +142,7 @@ def _schema_of(label_kind: str) -> pa.Schema:
         [
             ("sample_id", pa.string()),
             ("uri", pa.string()),
-            ("label", pa.string() if label_kind == "class" else pa.float64()),
+            ("label", pa.float64() if label_kind == "number" else pa.string()),
             ("split", pa.dictionary(pa.int8(), pa.string())),
             ("content", pa.string()),
         ]

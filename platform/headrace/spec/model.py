@@ -20,7 +20,7 @@ ALIAS_PATTERN = r"^(?![vV]\d+$)(?![lL][aA][tT][eE][sS][tT]$)[A-Za-z][A-Za-z0-9_-
 
 FORMATS = ("image-folder", "voc", "coco", "mot", "csv", "parquet", "text-lines", "audio-manifest")
 TABLE_FORMATS = ("csv", "parquet")
-BUILTIN_SOURCES = ("builtin:digits",)
+BUILTIN_SOURCES = ("builtin:digits", "builtin:digit-scenes", "builtin:shapes")
 
 
 def _canonical_check(value: Any) -> Any:
