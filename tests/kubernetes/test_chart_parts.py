@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -314,6 +315,59 @@ def test_helm_test_sees_that_mlflow_its_database_and_the_store_work(mlflow: tupl
     assert left == 0
     models = httpx.get(f"{mlflow[0]}/api/2.0/mlflow/registered-models/search", trust_env=False).json()
     assert not models.get("registered_models")
+
+
+LOGINS = [
+    ({"MLFLOW_TRACKING_USERNAME": "me", "MLFLOW_TRACKING_PASSWORD": "s:cret"}, "Basic bWU6czpjcmV0"),
+    ({"MLFLOW_TRACKING_TOKEN": "token"}, "Bearer token"),
+    (
+        {"MLFLOW_TRACKING_TOKEN": "token", "MLFLOW_TRACKING_USERNAME": "me", "MLFLOW_TRACKING_PASSWORD": "s:cret"},
+        "Basic bWU6czpjcmV0",  # as MLflow's own client does
+    ),
+]
+
+
+@pytest.fixture
+def asking_mlflow(mlflow: tuple[str, str]) -> Iterator[tuple[str, set[str]]]:
+    """MLflow behind a proxy that lets in only who is in its list; the proxy's address and the list."""
+    let_in: set[str] = set()
+
+    class Proxy(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            status, said = 401, b"who are you?"
+            if self.headers.get("Authorization") in let_in:
+                passed = {"Content-Type": "application/json"}
+                given = httpx.request(
+                    self.command, mlflow[0] + self.path, content=body, headers=passed, trust_env=False
+                )
+                status, said = given.status_code, given.content
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(said)))
+            self.end_headers()
+            self.wfile.write(said)
+
+        do_GET = do_POST = do_DELETE = answer  # noqa: N815 http.server's own names
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", let_in
+        server.shutdown()
+
+
+@pytest.mark.parametrize(("login", "header"), LOGINS, ids=["password", "token", "both"])
+def test_helm_test_logs_in_to_an_mlflow_that_asks(
+    asking_mlflow: tuple[str, set[str]], mlflow: tuple[str, str], store: S3Store, login: dict[str, str], header: str
+) -> None:
+    address, let_in = asking_mlflow
+    env = tracking_environment((address, mlflow[1]), store)
+    refused = run(FILES / "checks" / "check_tracking.py", "mlflow", env=env)
+    assert "mlflow: HTTP Error 401" in refused.stderr
+    let_in.add(header)
+    done = run(FILES / "checks" / "check_tracking.py", "mlflow", env={**env, **login})
+    assert done.returncode == 0, done.stderr
 
 
 FAULTS = [

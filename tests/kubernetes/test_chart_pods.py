@@ -86,6 +86,9 @@ def test_what_all_pods_have_reaches_every_pod(render: Render) -> None:
         assert spec["imagePullSecrets"] == [{"name": "registry"}], name
         assert (labels["team"], labels["cost"]) == ("ml", "ml"), name
         assert template["metadata"]["annotations"]["note"] == "a", name
+        assert spec["affinity"] == POD["affinity"], name
+        for each in [*spec.get("initContainers", []), *spec["containers"]]:
+            assert POD["env"][0] in each["env"], f"{name}/{each['name']}"
 
 
 def test_a_component_s_pod_replaces_what_all_have_key_by_key(render: Render) -> None:
@@ -93,7 +96,14 @@ def test_a_component_s_pod_replaces_what_all_have_key_by_key(render: Render) -> 
     made = template_of(render(pods=POD, mlflow={"pod": own}), "Deployment", "headrace-mlflow")
     assert made["spec"]["nodeSelector"] == {"disk": "ssd", "zone": "a"}
     assert "tolerations" not in made["spec"]
-    assert {"HTTPS_PROXY", "A"} <= set(variables(container(made, "mlflow")))
+    for name in ("migrate", "mlflow"):
+        assert {"HTTPS_PROXY", "A"} <= set(variables(container(made, name))), name
+
+
+def test_a_variable_of_a_component_stands_in_place_of_that_of_all(render: Render) -> None:
+    own = {"env": [{"name": "HTTPS_PROXY", "value": "http://other:3128"}]}
+    made = container(template_of(render(pods=POD, mlflow={"pod": own}), "Deployment", "headrace-mlflow"), "mlflow")
+    assert [each["value"] for each in made["env"] if each["name"] == "HTTPS_PROXY"] == ["http://other:3128"]
 
 
 def test_replicas_spread_over_nodes_unless_told_otherwise(render: Render) -> None:

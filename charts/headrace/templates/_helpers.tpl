@@ -79,8 +79,11 @@ annotations:
 {{- $own := (index .root.Values .component | default dict).pod | default dict -}}
 {{- $all := .root.Values.pods -}}
 {{- $joined := mergeOverwrite (deepCopy $all) (omit $own "env") -}}
-{{- $env := concat ($all.env | default list) ($own.env | default list) -}}
-{{- toYaml (set $joined "env" $env) -}}
+{{- $names := list -}}
+{{- range $own.env -}}{{- $names = append $names .name -}}{{- end -}}
+{{- $env := list -}}
+{{- range $all.env -}}{{- if not (has .name $names) -}}{{- $env = append $env . -}}{{- end -}}{{- end -}}
+{{- toYaml (set $joined "env" (concat $env ($own.env | default list))) -}}
 {{- end -}}
 
 {{/* The metadata of a pod template. No version stands in it: an upgrade restarts only what it changes. */}}
