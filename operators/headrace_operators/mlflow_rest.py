@@ -62,7 +62,7 @@ class Rest:
 
     async def get(self, tracking_uri: str, path: str, asked: Mapping[str, str], what: str) -> dict[str, Any]:
         """Read one thing, WHAT. Raises NotThere, Unreachable."""
-        with _counted(tracking_uri):
+        with self._counted(tracking_uri):
             response = await self._request(tracking_uri, "GET", path, params=dict(asked))
             if response.status_code in (HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST) and _code(response) in _GONE:
                 raise NotThere(
@@ -72,7 +72,7 @@ class Rest:
 
     async def post(self, tracking_uri: str, path: str, asked: Mapping[str, Any]) -> dict[str, Any]:
         """Search. Raises Unreachable."""
-        with _counted(tracking_uri):
+        with self._counted(tracking_uri):
             return _answer(await self._request(tracking_uri, "POST", path, json=dict(asked)), tracking_uri)
 
     async def _request(self, tracking_uri: str, method: str, path: str, **rest: Any) -> httpx.Response:
@@ -95,9 +95,30 @@ class Rest:
             words = str(error) or type(error).__name__
             raise Unreachable(f"{place} does not answer: {words}") from error
 
+    @contextlib.contextmanager
+    def _counted(self, tracking_uri: str) -> Iterator[None]:
+        """Note whether the server that is asked within answered."""
+        address = _address(tracking_uri)
+        if address is None:
+            yield  # to fail: nobody can be asked
+            return
+        server = mlflow_up.Server("{}://{}:{}".format(*_origin(address)), self._is_own(address))
+        try:
+            yield
+        except Unreachable:
+            mlflow_up.failed(server)
+            raise
+        except NotThere:
+            mlflow_up.answered(server)
+            raise
+        mlflow_up.answered(server)
+
+    def _is_own(self, address: httpx.URL) -> bool:
+        return self._own is not None and _origin(address) == _origin(self._own)
+
     def _credentials(self, address: httpx.URL) -> dict[str, Any]:
         """What a request to ADDRESS may carry."""
-        if self._own is None or _origin(address) != _origin(self._own):
+        if not self._is_own(address):
             return {}
         if self._token:
             return {"headers": {"Authorization": f"Bearer {self._token}"}}
@@ -108,23 +129,6 @@ def shown(uri: str) -> str:
     """URI as it may stand in a message: without credentials."""
     scheme, separator, rest = uri.partition("://")
     return f"{scheme}{separator}{rest.rsplit('@', 1)[-1]}"
-
-
-@contextlib.contextmanager
-def _counted(tracking_uri: str) -> Iterator[None]:
-    """Note whether the server that is asked within answered."""
-    address = _address(tracking_uri)
-    server = "{}://{}:{}".format(*_origin(address)) if address is not None else ""
-    try:
-        yield
-    except Unreachable:
-        if server:
-            mlflow_up.failed(server)
-        raise
-    except NotThere:
-        mlflow_up.answered(server)
-        raise
-    mlflow_up.answered(server)
 
 
 def _address(uri: str) -> httpx.URL | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from heapq import nlargest
+from typing import NamedTuple
 
 from headrace.monitoring import names
 from headrace_operators.runtime.metrics import before_scrape, gauge
@@ -17,18 +18,28 @@ _MOST = 20  # servers
 UP = gauge(
     names.MLFLOW_UP,
     "1 where this MLflow server answered the newest request, 0 where it did not or refused it; "
-    f"of the {_MOST} servers that were asked last, for {_REMEMBER_SECONDS / 60:.0f} minutes.",
-    ("server",),
+    f"of the {_MOST} servers that were asked last, for {_REMEMBER_SECONDS / 60:.0f} minutes. `own` is `true` for the "
+    "one that the operator's environment names, `false` for those that only objects name.",
+    ("server", "own"),
 )
-_newest: dict[str, tuple[float, bool]] = {}
 
 
-def answered(server: str) -> None:
-    """SERVER (scheme, host and port) has answered."""
+class Server(NamedTuple):
+    """Scheme, host and port of one, and whether it is the operator's own."""
+
+    address: str
+    own: bool
+
+
+_newest: dict[Server, tuple[float, bool]] = {}
+
+
+def answered(server: Server) -> None:
+    """SERVER has answered."""
     _newest[server] = time.monotonic(), True
 
 
-def failed(server: str) -> None:
+def failed(server: Server) -> None:
     """SERVER has not answered, or not as a server should."""
     _newest[server] = time.monotonic(), False
 
@@ -41,7 +52,7 @@ def _show() -> None:
     _newest.update(known)
     UP.clear()
     for server, (_, up) in known.items():
-        UP.labels(server).set(up)
+        UP.labels(server.address, str(server.own).lower()).set(up)
 
 
 before_scrape(_show)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from headrace.monitoring import names, rules, runbooks
+from headrace.monitoring import names, rules
 from headrace.monitoring.generate import BOARDS, DASHBOARDS, ROOT
 from headrace.monitoring.parameters import Parameters
 from headrace_operators.kinds import MODEL_DEPLOYMENT_LABEL, TRAINING_RUN_LABEL
@@ -23,7 +23,6 @@ from headrace_testbed.helm import NAMESPACE, Helm, HelmError, Objects
 from headrace_testbed.operators import install_prometheus_operator_kinds
 
 KINDS = ("ServiceMonitor", "PodMonitor", "PrometheusRule")
-BACKUP = {"HeadraceBackupTooOld", "HeadraceBackupMissing"}
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +66,27 @@ def test_parameters_stand_in_expressions_as_they_were_given(helm: Helm) -> None:
     assert found == {group["name"]: group for group in expected}
 
 
-def test_without_backups_nobody_is_told_that_there_are_none(helm: Helm) -> None:
-    assert {rule["alert"] for rule in alerts(made(helm))} == set(runbooks.pages()) - BACKUP
+@pytest.mark.parametrize(
+    ("there", "values"),
+    [
+        ("operator ray", {}),
+        ("operator", {"monitoring": {"ray": {"enabled": False}}}),
+        ("ray", {"monitoring": {"operator": {"enabled": False}}, "backup": {"enabled": True}}),
+        ("ray", {"operator": {"enabled": False}}),
+        ("", {"monitoring": {"ray": {"enabled": False}}, "operator": {"enabled": False}}),
+    ],
+)
+def test_rules_on_what_nobody_scrapes_here_are_left_out(helm: Helm, there: str, values: dict[str, Any]) -> None:
+    found = made(helm, **values)
+    expected = yaml.safe_load(rules.text(Parameters(namespace=NAMESPACE), there.split()))["groups"]  # type: ignore[arg-type]
+    assert groups(found) == {group["name"]: group for group in expected}
+    assert all(each["spec"]["groups"] for each in found.of("PrometheusRule"))
+
+
+def test_a_release_of_one_namespace_judges_what_is_there_and_nothing_else(helm: Helm) -> None:
+    found = groups(made(helm, operator={"watchNamespace": "team"}, workspaces=["team"], backup={"enabled": True}))
+    expected = yaml.safe_load(rules.text(Parameters(namespace=NAMESPACE, watched="team")))["groups"]
+    assert found == {group["name"]: group for group in expected}
 
 
 def test_promtool_takes_what_helm_makes(helm: Helm, tmp_path: Path) -> None:
@@ -108,6 +126,7 @@ def test_single_alerts_can_be_set_and_left_out(helm: Helm) -> None:
         ({"rules": {"alerts": {"HeadraceMlflowDown": {}}}}, "'/monitoring/rules/alerts': additional properties"),
         ({"rules": {"alerts": {"HeadraceMLflowDown": {"for": "soon"}}}}, "HeadraceMLflowDown/for"),
         ({"rules": {"parameters": {"availabilityObjective": 99.9}}}, "parameters/availabilityObjective"),
+        ({"rules": {"parameters": {"availabilityObjective": 0.93}}}, "parameters/availabilityObjective"),
         ({"rules": {"parameters": {"latencyThresholdSeconds": 0.3}}}, "parameters/latencyThresholdSeconds"),
         ({"rules": {"parameters": {"waiting": 1}}}, "additional properties 'waiting' not allowed"),
         ({"interval": "often"}, "'/monitoring/interval'"),

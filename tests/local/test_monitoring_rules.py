@@ -11,8 +11,13 @@ from typing import Any
 import pytest
 import yaml
 
-from headrace.monitoring import names, rules
+from headrace.monitoring import names, rules, slo
+from headrace.monitoring.dashboards import serving
+from headrace.monitoring.dashboards import training as dashboards_training
+from headrace.monitoring.dashboards.parts import Board
+from headrace.monitoring.parameters import Parameters
 from headrace_testbed.debian import debian_program
+from headrace_testbed.monitoring import with_everything_chosen
 
 OPERATOR = 'job="headrace-operator",namespace="headrace-system",pod="headrace-operator-1"'
 RUN = 'namespace="team",name="digits",pod="headrace-operator-1"'
@@ -46,10 +51,11 @@ class Case:
     Args:
         alert: which is asked about.
         why: what the case is, for its name.
-        series: their values a step; `N` stands for the number of steps until the question.
+        series: their values; `N` stands for the number of them until the question.
         fires: the labels that it fires with, if it does.
         minutes: when it is asked.
-        step: minutes between two values and two evaluations.
+        step: minutes between two evaluations, and between two values unless `seconds` says else.
+        seconds: between two values; a window then does not begin and end with one.
     """
 
     alert: str
@@ -58,6 +64,7 @@ class Case:
     fires: Mapping[str, str] = field(default_factory=dict)
     minutes: int = 60
     step: int = 1
+    seconds: int = 0
 
     def __str__(self) -> str:
         return f"{self.alert}-{self.why}".replace(" ", "-")
@@ -66,7 +73,8 @@ class Case:
 LEADER = f'{names.LEADING}{{{OPERATOR},name="headrace-operator"}}'
 ERRORS = f'{names.RECONCILE_ERRORS}{{{OPERATOR},controller="trainingrun"}}'
 DEPTH = f'{names.QUEUE_DEPTH}{{{OPERATOR},name="trainingrun"}}'
-MLFLOW = f'{names.MLFLOW_UP}{{{OPERATOR},server="http://mlflow:5000"}}'
+MLFLOW = f'{names.MLFLOW_UP}{{{OPERATOR},server="http://mlflow:5000",own="true"}}'
+OTHER_MLFLOW = MLFLOW.replace('own="true"', 'own="false"')
 BACKUP = f'{names.BACKUP_SUCCESS}{{{OPERATOR},lease="headrace-system/headrace-backup"}}'
 WAITING = training(names.TRAINING_WAITING_SINCE, reason="Unschedulable")
 IN_QUEUE = training(names.TRAINING_WAITING_SINCE, reason="WaitsForQuota")
@@ -119,7 +127,10 @@ CASES = [
         {ERRORS: "0+0.25xN"},
         {"controller": "trainingrun", "severity": "warning"},
     ),
-    Case("HeadraceReconcileErrors", "two failed and no more", {ERRORS: "0x10 2xN"}),
+    Case("HeadraceReconcileErrors", "two failed and no more", {ERRORS: "0x10 2xN"}, {}, 15, seconds=37),
+    Case(
+        "HeadraceReconcileErrors", "three failed", {ERRORS: "0x10 3xN"}, {"controller": "trainingrun"}, 15, seconds=37
+    ),
     Case("HeadraceWorkQueueGrowing", "it grows", {DEPTH: "0+20xN"}, {"name": "trainingrun", "severity": "warning"}),
     Case("HeadraceWorkQueueGrowing", "it stands", {DEPTH: "500xN"}, {"name": "trainingrun"}),
     Case("HeadraceWorkQueueGrowing", "a cold start drains", {DEPTH: "10000-200xN"}, {}, 30),
@@ -132,10 +143,37 @@ CASES = [
         20,
     ),
     Case("HeadraceMLflowDown", "it answers now and then", {MLFLOW: "0 0 0 1 0 0 0 1 0 0 0 1 0 0 0 1 0"}, {}, 16),
+    Case("HeadraceMLflowDown", "it is none of ours", {OTHER_MLFLOW: "0xN"}, {}, 60),
+    Case(
+        "HeadraceMLflowOfObjectsDown",
+        "runs wait for it",
+        {OTHER_MLFLOW: "0xN"},
+        {"server": "http://mlflow:5000", "severity": "warning"},
+    ),
+    # The operator remembers an answer for 15 minutes.
+    Case("HeadraceMLflowOfObjectsDown", "it was asked once", {OTHER_MLFLOW: "_x10 0x15 _xN"}, {}, 27),
+    Case("HeadraceMLflowOfObjectsDown", "it is our own", {MLFLOW: "0xN"}),
     Case("HeadraceBackupTooOld", "two days ago", {BACKUP: "1xN"}, TRACES, 48 * 60, 10),
     Case("HeadraceBackupTooOld", "made every day", {BACKUP: "1xN"}, {}, 24 * 60, 10),
     Case("HeadraceBackupTooOld", "never made", {BACKUP: "0xN"}, {}, 48 * 60, 10),
     Case("HeadraceBackupMissing", "never made", {BACKUP: "0xN"}, TRACES, 48 * 60, 10),
+    Case(
+        "HeadraceBackupMissing",
+        "never made, and the operator was away for some hours",
+        {BACKUP: "0x50 _x18 0xN"},
+        TRACES,
+        30 * 60,
+        10,
+    ),
+    Case(
+        "HeadraceBackupMissing",
+        "the last one was removed",
+        {BACKUP: "60000x100 0xN"},
+        TRACES,
+        48 * 60,
+        10,
+    ),
+    Case("HeadraceBackupMissing", "removed an hour ago", {BACKUP: "60000x276 0xN"}, {}, 47 * 60, 10),
     Case("HeadraceBackupMissing", "a fresh installation", {BACKUP: "0xN"}, {}, 24 * 60, 10),
     Case("HeadraceBackupMissing", "made", {BACKUP: "0x100 60000xN"}, {}, 48 * 60, 10),
     Case(
@@ -202,6 +240,29 @@ CASES = [
         {REPLICAS: "2xN", VERSION: "1x10 _xN"},
         {**THE_RUN, "severity": "critical"},
         20,
+    ),
+    Case(
+        "HeadraceDeploymentDown",
+        "it answered last two days ago",
+        {REPLICAS: "2xN", VERSION: "1x3 _xN"},
+        {**THE_RUN, "severity": "critical"},
+        48 * 60,
+        4,
+    ),
+    Case(
+        "HeadraceDeploymentDown",
+        "the operator was away meanwhile",
+        {REPLICAS: "2x200 _x100 2xN", VERSION: "1x10 _xN"},
+        {**THE_RUN, "severity": "critical"},
+        310,
+    ),
+    Case(
+        "HeadraceDeploymentDown",
+        "it had rested for a day and starts",
+        {REPLICAS: "2x10 0x720 2xN", VERSION: "1x10 _xN"},
+        {},
+        24 * 60 + 24,
+        2,
     ),
     Case(
         "HeadraceDeploymentDown",
@@ -281,14 +342,15 @@ def test_every_burn_rate_is_seen_to_fire() -> None:
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_an_alert_fires_when_it_should(case: Case, promtool: Path, rules_file: Path, tmp_path: Path) -> None:
     steps = case.minutes // case.step
-    series = [{"series": name, "values": values.replace("N", str(steps + 1))} for name, values in case.series.items()]
+    values = case.minutes * 60 // (case.seconds or case.step * 60) + 1
+    series = [{"series": name, "values": told.replace("N", str(values))} for name, told in case.series.items()]
     asked = f'ALERTS{{alertname="{case.alert}",alertstate="firing"}}'
     if case.fires:
         asked = f"count by ({', '.join(case.fires)}) ({_of(asked, case.fires)})"
     labels = ",".join(f'{name}="{value}"' for name, value in case.fires.items())
     expected: list[dict[str, Any]] = [{"labels": f"{{{labels}}}", "value": 1}] if case.fires else []
     test = {
-        "interval": f"{case.step}m",
+        "interval": f"{case.seconds}s" if case.seconds else f"{case.step}m",
         "input_series": series,
         "promql_expr_test": [{"expr": asked, "eval_time": f"{steps * case.step}m", "exp_samples": expected}],
     }
@@ -306,6 +368,77 @@ def test_an_alert_fires_when_it_should(case: Case, promtool: Path, rules_file: P
     )
     done = run(promtool, "test", "rules", path)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def asked(promtool: Path, folder: Path, rules_file: Path, series: Mapping[str, str], *tests: Mapping[str, Any]) -> None:
+    """Have promtool judge what queries (`promql_expr_test`) give of SERIES, a value each minute."""
+    told = [{"series": name, "values": values} for name, values in series.items()]
+    path = folder / "test.yaml"
+    whole = {"rule_files": [str(rules_file)], "evaluation_interval": "1m", "group_eval_order": _groups(rules_file)}
+    whole["tests"] = [{"interval": "1m", "input_series": told, "promql_expr_test": list(tests)}]
+    path.write_text(yaml.safe_dump(whole, sort_keys=False))
+    done = run(promtool, "test", "rules", path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def question(board: Board, title: str) -> str:
+    """What the panel of that title asks when everything is chosen."""
+    panel = next(panel for panel in board.panels if panel.title == title)
+    return with_everything_chosen(panel.queries[0].expression)
+
+
+def test_a_version_that_was_loaded_for_the_first_time_is_seen_on_the_dashboard_for_an_hour(
+    promtool: Path, rules_file: Path, tmp_path: Path
+) -> None:
+    of = 'namespace="team",deployment="digits",version="7",result="loaded"'
+    loads = question(serving.BOARD, "Versions that were loaded, or not")
+    labels = '{deployment="digits", version="7", result="loaded"}'
+    series = {f'{names.VERSION_LOADS}{{{of},pod="digits-{pod}"}}': "_x10 1x100" for pod in (1, 2)}
+    fresh = {"expr": loads, "eval_time": "30m", "exp_samples": [{"labels": labels, "value": 2}]}
+    past = {"expr": loads, "eval_time": "90m", "exp_samples": [{"labels": labels, "value": 0}]}
+    asked(promtool, tmp_path, rules_file, series, fresh, past)
+
+
+def test_the_longest_wait_on_the_dashboard_is_of_no_queue(promtool: Path, rules_file: Path, tmp_path: Path) -> None:
+    longest = question(dashboards_training.BOARD, "Waiting longest")
+    series = {IN_QUEUE: "0x60", MISTAKE: "0x60", WAITING: "2400x60"}
+    waited = {"expr": longest, "eval_time": "60m", "exp_samples": [{"labels": "{}", "value": 1200}]}
+    asked(promtool, tmp_path, rules_file, series, waited)
+
+
+def test_what_is_left_of_a_budget_is_judged_by_each_endpoint_s_own_objective(
+    promtool: Path, rules_file: Path, tmp_path: Path
+) -> None:
+    """Two endpoints are asked alike, and one of them answers 0.1 % with 5xx: a half of what both may."""
+    left = question(serving.BOARD, "Availability budget left")
+    series = {name: values.replace("N", "60") for name, values in requests(999, 1).items()}
+    series |= {name.replace("digits", "other"): values.replace("N", "60") for name, values in requests(1000, 0).items()}
+    half = {"expr": f"round({left}, 0.001)", "eval_time": "60m", "exp_samples": [{"labels": "{}", "value": 0.5}]}
+    asked(promtool, tmp_path, rules_file, series, half)
+
+
+def test_rules_of_two_releases_in_one_prometheus_judge_each_endpoint_once(promtool: Path, tmp_path: Path) -> None:
+    """Each of its own namespace, by its own objective: 2 % that fail are much for one and little for the other."""
+    series = {name: values.replace("N", "60") for name, values in requests(98, 2).items()}
+    series |= {name.replace('"team"', '"other"'): values for name, values in series.items()}
+    both = []
+    for watched, objective in (("team", "0.999"), ("other", "0.95")):
+        of = yaml.safe_load(rules.text(Parameters(f"{watched}-system", watched, objective), ("ray",)))["groups"]
+        both += [group | {"name": f"{watched}-{group['name']}"} for group in of]
+    path = tmp_path / "rules.yaml"
+    path.write_text(yaml.safe_dump({"groups": both}, sort_keys=False))
+    firing = 'count by (namespace) (ALERTS{alertstate="firing",window="1h"})'
+    fires = {"expr": firing, "eval_time": "60m", "exp_samples": [{"labels": '{namespace="team"}', "value": 1}]}
+    objectives = [
+        {"labels": f'{{namespace="{watched}"}}', "value": value}
+        for watched, value in (("other", 0.95), ("team", 0.999))
+    ]
+    kept = {
+        "expr": f"max by (namespace) ({slo.AVAILABILITY.objective})",
+        "eval_time": "60m",
+        "exp_samples": objectives,
+    }
+    asked(promtool, tmp_path, path, series, fires, kept)
 
 
 def _groups(rules_file: Path) -> list[str]:

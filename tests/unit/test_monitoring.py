@@ -18,7 +18,7 @@ from headrace.monitoring.dashboards import draw
 from headrace.monitoring.dashboards.parts import Board, Panel
 from headrace.monitoring.generate import BOARDS, ROOT, files
 from headrace.monitoring.parameters import NAMES, Parameters, filled, placeholder
-from headrace.monitoring.rule import Alert, Record
+from headrace.monitoring.rule import Alert, Group, Record
 from headrace.serving.measures import SECONDS
 from headrace_operators.metrics_reference import DECLARING
 from headrace_operators.runtime import metrics
@@ -56,7 +56,7 @@ def test_the_operator_declares_the_names_that_we_know_and_no_others() -> None:
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_rules_ask_for_series_that_somebody_makes(rule: Record | Alert) -> None:
     asked = metrics_in(rule.expression)
-    assert asked or "vector" in rule.expression
+    assert asked
     assert [name for name in asked if not known(name)] == []
 
 
@@ -70,6 +70,13 @@ def test_panels_ask_for_series_that_somebody_makes_in_a_unit_and_with_a_word_of_
     assert len(panel.description) > 15
     assert panel.description.endswith(".")
     assert not panel.alert or panel.alert in runbooks.pages()
+
+
+@pytest.mark.parametrize("group", rules.groups(), ids=lambda group: group.name)
+def test_a_group_needs_what_its_rules_ask_and_nothing_else(group: Group) -> None:
+    needs = {"operator": names.FROM_OPERATOR, "ray": names.FROM_FRONTS, "backup": (names.BACKUP_SUCCESS,)}
+    asked = {SUFFIX.sub("", name) for rule in group.rules for name in metrics_in(rule.expression)}
+    assert group.needs == {source for source, made in needs.items() if asked & {SUFFIX.sub("", each) for each in made}}
 
 
 def test_a_made_up_series_is_noticed() -> None:
@@ -142,8 +149,7 @@ def test_a_runbook_says_what_it_means_how_to_look_and_what_to_do(name: str) -> N
     places = [page.index(f"\n{section}\n") for section in runbooks.SECTIONS]
     assert places == sorted(places)
     for target in re.findall(r"\]\(([^)]+\.md)\)", page):
-        if target != "../backup.md":  # written beside this
-            assert (ROOT / runbooks.FOLDER / target).resolve().exists(), target
+        assert (ROOT / runbooks.FOLDER / target).resolve().exists(), target
 
 
 @pytest.mark.parametrize("alert", rules.alerts(), ids=lambda alert: f"{alert.name}-{alert.labels.get('window', '')}")
@@ -176,7 +182,7 @@ def test_every_parameter_is_used_and_the_chart_has_the_same_with_the_same_defaul
     text = "".join(rules.files().values())
     assert set(re.findall(r"\$\((\w+)\)", text)) == set(NAMES)
     given = {name: str(value) for name, value in VALUES["rules"]["parameters"].items()}
-    defaults = {name: value for name, value in vars(Parameters()).items() if name != "namespace"}
+    defaults = {name: value for name, value in vars(Parameters()).items() if name not in ("namespace", "watched")}
     assert given == defaults
 
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from headrace_operators.errands import follow_backup, follow_mlflow
-from headrace_operators.mlflow import MLflow, NotThere
+from headrace_operators.mlflow import MLflow, NotThere, Unreachable
 from headrace_operators.runtime import metrics
 from headrace_operators.runtime.errors import Forbidden, NotFound
 from headrace_operators.runtime.kinds import Key, Kind
@@ -68,13 +68,16 @@ def test_a_lease_that_cannot_be_read_leaves_what_was_known(in_virtual_time: Virt
     assert len(leases.asked) == 3
 
 
-def mlflow(answer: Callable[[httpx.Request], httpx.Response]) -> MLflow:
-    return MLflow({}, transport=httpx.MockTransport(answer))
+OWN = {"MLFLOW_TRACKING_URI": f"{SERVER}/"}
 
 
-def up() -> float | None:
+def mlflow(answer: Callable[[httpx.Request], httpx.Response], **environment: str) -> MLflow:
+    return MLflow(environment, transport=httpx.MockTransport(answer))
+
+
+def up(own: bool = True) -> float | None:
     metrics.exposition()  # counted when asked
-    return metrics.REGISTRY.get_sample_value("headrace_mlflow_up", {"server": SERVER})
+    return metrics.REGISTRY.get_sample_value("headrace_mlflow_up", {"server": SERVER, "own": str(own).lower()})
 
 
 def refuse(_: httpx.Request) -> httpx.Response:
@@ -93,7 +96,7 @@ def refuse(_: httpx.Request) -> httpx.Response:
 def test_the_server_of_the_environment_is_asked_though_nothing_runs(
     in_virtual_time: Virtual, answer: Callable[[httpx.Request], httpx.Response], told: int
 ) -> None:
-    asking = follow_mlflow(mlflow(answer), 30, {"MLFLOW_TRACKING_URI": f"{SERVER}/"})
+    asking = follow_mlflow(mlflow(answer, **OWN), 30, OWN)
     in_virtual_time(followed(1, asking)())
     assert up() == told
 
@@ -101,8 +104,14 @@ def test_the_server_of_the_environment_is_asked_though_nothing_runs(
 def test_a_server_that_does_not_have_something_is_up() -> None:
     gone = httpx.Response(404, json={"error_code": "RESOURCE_DOES_NOT_EXIST"})
     with pytest.raises(NotThere):
-        asyncio.run(mlflow(lambda _: gone).resolve(SERVER, "digits", version="1"))
+        asyncio.run(mlflow(lambda _: gone, **OWN).resolve(SERVER, "digits", version="1"))
     assert up() == 1
+
+
+def test_a_server_that_only_an_object_names_is_told_apart_from_the_operator_s_own() -> None:
+    with pytest.raises(Unreachable):
+        asyncio.run(mlflow(refuse, MLFLOW_TRACKING_URI="http://own.test:5000").look(SERVER))
+    assert up(own=False) == 0
 
 
 def test_without_a_server_in_the_environment_nobody_is_asked(in_virtual_time: Virtual) -> None:

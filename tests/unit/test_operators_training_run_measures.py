@@ -128,6 +128,19 @@ def test_of_thousands_that_wait_the_fifty_that_wait_longest_are_shown(measures: 
     assert shown("headrace_training_run_waiting_since_timestamp_seconds") == 50
 
 
+def test_a_long_queue_and_many_mistakes_hide_none_that_no_node_fits(measures: Measures) -> None:
+    early = {"type": "Running", "status": "False", "lastTransitionTime": "2026-11-25T12:00:00Z"}
+    keys = [Key("team", f"{reason}-{number}") for reason in ("Queued", "SpecInvalid") for number in range(60)]
+    for key in keys:
+        said = early | {"reason": key.name.partition("-")[0]}
+        measures.see(key, status(phase="Waiting", conditions=[said]))
+    measures.see(KEY, running("False", "Unschedulable", phase="Waiting"))
+    measures.show([*keys, KEY])
+    of = {"namespace": "team", "name": "digits", "reason": "Unschedulable"}
+    assert value("headrace_training_run_waiting_since_timestamp_seconds", **of) == NOON
+    assert shown("headrace_training_run_waiting_since_timestamp_seconds") == 50 + 50 + 1
+
+
 def test_progress_is_when_a_run_last_reported_something_new(measures: Measures) -> None:
     def progress() -> float:
         measures.show([KEY])

@@ -49,7 +49,7 @@ s3://{{ .Values.s3.bucket }}{{ with .Values.s3.prefix }}/{{ . }}{{ end }}
 
 {{/* The Secret of the release's namespace with the database's address (key `uri`). */}}
 {{- define "headrace.database.secret" -}}
-{{- if .Values.postgresql.enabled -}}headrace-postgresql-client{{- else -}}{{ .Values.postgresql.existingSecret }}{{- end -}}
+{{- if and .Values.mlflow.enabled .Values.postgresql.enabled -}}headrace-postgresql-client{{- else -}}{{ .Values.postgresql.existingSecret }}{{- end -}}
 {{- end -}}
 
 {{/* The Secret of the release's namespace with the keys of the store; empty where pods get their rights otherwise. */}}

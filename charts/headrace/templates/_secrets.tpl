@@ -53,27 +53,49 @@ AWS_ACCESS_KEY_ID: {{ printf "headrace-%d" $number | b64enc }}
 AWS_SECRET_ACCESS_KEY: {{ index (include "headrace.s3.secrets" . | fromYaml) (printf "secret-%d" $number) }}
 AWS_ENDPOINT_URL: {{ include "headrace.s3.endpoint" . | b64enc }}
 AWS_REGION: {{ .Values.s3.region | b64enc }}
-{{- else if .Values.s3.external.existingSecret -}}
-{{- include "headrace.existing" (dict "root" . "secret" .Values.s3.external.existingSecret "keys" (list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY") "value" "s3.external.existingSecret") -}}
+{{- else -}}
+{{- with include "headrace.copied" (dict "root" . "secret" .Values.s3.external.existingSecret "keys" (list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY")) -}}
+{{ . }}
+AWS_REGION: {{ $.Values.s3.region | b64enc }}
+{{- with include "headrace.s3.endpoint" $ }}
+AWS_ENDPOINT_URL: {{ . | b64enc }}
+{{- end }}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 
-{{/* The data of a Secret of the release's namespace that must exist with KEYS; empty where no cluster answers. */}}
-{{- define "headrace.existing" -}}
-{{- $there := lookup "v1" "Secret" .root.Release.Namespace .secret -}}
-{{- $data := ($there | default dict).data | default dict -}}
-{{- if include "headrace.live" .root -}}
-{{- if not $there -}}
-{{- fail (printf "%s is %s, but there is no such Secret in %s: kubectl create secret generic %s -n %s %s" .value .secret .root.Release.Namespace .secret .root.Release.Namespace (printf "--from-literal=%s=..." (join "=... --from-literal=" .keys))) -}}
-{{- end -}}
+{{/* Those of KEYS that a Secret of yours in the release's namespace has, as data; empty where no cluster answers. */}}
+{{- define "headrace.copied" -}}
+{{- $data := ((lookup "v1" "Secret" .root.Release.Namespace .secret) | default dict).data | default dict -}}
+{{- $kept := dict -}}
 {{- range .keys -}}
-{{- if not (hasKey $data .) -}}
-{{- fail (printf "%s is %s, but that Secret in %s has no key %s; it has %s" $.value $.secret $.root.Release.Namespace . (keys $data | sortAlpha | join ", ")) -}}
+{{- if hasKey $data . -}}{{- $_ := set $kept . (index $data .) -}}{{- end -}}
 {{- end -}}
-{{- end -}}
-{{- end -}}
-{{- with $data -}}
+{{- with $kept -}}
 {{ toYaml . }}
+{{- end -}}
+{{- end -}}
+
+{{/*
+What is wrong with the Secret of yours that VALUE names, in a sentence: it is not in the release's namespace, or has not
+all of any list of KEYS. Empty where nothing is wrong.
+*/}}
+{{- define "headrace.secretFault" -}}
+{{- $namespace := .root.Release.Namespace -}}
+{{- $there := lookup "v1" "Secret" $namespace .secret -}}
+{{- $data := ($there | default dict).data | default dict -}}
+{{- $whole := false -}}
+{{- $wanted := list -}}
+{{- range .keys -}}
+{{- $lacking := . -}}
+{{- range $key, $_ := $data -}}{{- $lacking = without $lacking $key -}}{{- end -}}
+{{- $whole = or $whole (not $lacking) -}}
+{{- $wanted = append $wanted (join " and " .) -}}
+{{- end -}}
+{{- if not $there -}}
+{{ .value }} is {{ .secret }}, but there is no such Secret in {{ $namespace }}: kubectl create secret generic {{ .secret }} -n {{ $namespace }} --from-literal={{ first .keys | join "=... --from-literal=" }}=...
+{{- else if not $whole -}}
+{{ .value }} is {{ .secret }}, but that Secret in {{ $namespace }} must have {{ join ", or " $wanted }}; it has {{ keys $data | sortAlpha | join ", " | default "nothing" }}
 {{- end -}}
 {{- end -}}
 

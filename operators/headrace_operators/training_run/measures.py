@@ -7,7 +7,7 @@ is seen once. So a restart of the operator counts nothing again; it only forgets
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from heapq import nsmallest
 from typing import Literal, NamedTuple, get_args
@@ -21,14 +21,13 @@ from headrace_operators.runtime.kinds import Key
 _WAIT_SECONDS = (1, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400)
 
 Result = Literal["succeeded", "failed", "interrupted", "suspended"]
-_SHOWN = (
-    50  # runs that are shown by name: those that are worst off, so that thousands of runs are not thousands of series
-)
+_SHOWN = 50  # runs that are shown by name, those that are worst off: thousands of runs are not thousands of series
 
 RUNS = metrics.gauge(names.TRAINING_RUNS, "TrainingRuns by phase.", ("namespace", "phase"))
 WAITING_SINCE = metrics.gauge(
     names.TRAINING_WAITING_SINCE,
-    f"Since when (Unix time) a run waits, and why: of the {_SHOWN} that wait longest.",
+    f"Since when (Unix time) a run waits, and why: of the {_SHOWN} that wait longest in queues, the {_SHOWN} whose "
+    f"spec is wrong, and the {_SHOWN} that wait for anything else.",
     ("namespace", "name", "reason"),
 )
 PROGRESS = metrics.gauge(
@@ -114,6 +113,11 @@ def result(before: Summary, after: Summary) -> Result | None:
     return "suspended" if after.phase == "Suspended" else "interrupted"
 
 
+def _kind(reason: str) -> tuple[str, ...]:
+    """The reasons that count as one with REASON."""
+    return next((kind for kind in (names.IN_QUEUE, names.MISTAKEN) if reason in kind), ())
+
+
 class Measures:
     """Counts what happens to runs; one for each reconciler.
 
@@ -144,10 +148,7 @@ class Measures:
         self._last = {key: last for key, last in self._last.items() if key in there}
         self._progress = {key: at for key, at in self._progress.items() if key in there}
         self._show_phases()
-        WAITING_SINCE.clear()
-        waiting = [(last.waiting, key) for key, last in self._last.items() if last.waiting is not None]
-        for (since, reason), key in nsmallest(_SHOWN, waiting):
-            WAITING_SINCE.labels(key.namespace, key.name, reason).set(since)
+        self._show_waiting()
         PROGRESS.clear()
         for at, key in nsmallest(_SHOWN, [(at, key) for key, at in self._progress.items()]):
             PROGRESS.labels(key.namespace, key.name).set(at)
@@ -157,6 +158,17 @@ class Measures:
             self._progress.pop(key, None)
         else:
             self._progress[key] = self._now()
+
+    def _show_waiting(self) -> None:
+        """Each kind of waiting by itself: hundreds in a queue hide none that no node fits."""
+        kinds: dict[tuple[str, ...], list[tuple[tuple[float, str], Key]]] = defaultdict(list)
+        for key, last in self._last.items():
+            if last.waiting is not None:
+                kinds[_kind(last.waiting[1])].append((last.waiting, key))
+        WAITING_SINCE.clear()
+        for waiting in kinds.values():
+            for (since, reason), key in nsmallest(_SHOWN, waiting):
+                WAITING_SINCE.labels(key.namespace, key.name, reason).set(since)
 
     def _show_phases(self) -> None:
         RUNS.clear()

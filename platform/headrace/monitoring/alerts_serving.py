@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from headrace.monitoring import names
-from headrace.monitoring.parameters import placeholder
-from headrace.monitoring.rule import Alert, Group
+from headrace.monitoring.parameters import WATCHED, placeholder
+from headrace.monitoring.rule import Alert, Group, Record
 
 _BY = "max by (namespace, name)"
-_WANTED = f"{_BY} ({names.DEPLOYMENT_REPLICAS})"
-_ANSWERING = f"{_BY} ({names.DEPLOYMENT_ANSWERING})"
-_SERVING = f"{_BY} ({names.DEPLOYMENT_VERSION})"
+_WANTED = f"{_BY} ({names.DEPLOYMENT_REPLICAS}{{{WATCHED}}})"
+_ANSWERING = f"{_BY} ({names.DEPLOYMENT_ANSWERING}{{{WATCHED}}})"
+_SERVING = f"{_BY} ({names.DEPLOYMENT_VERSION}{{{WATCHED}}})"
+_ANSWERED = "namespace_name:headrace_deployment_has_answered:max"
+
+# It remembers by reading itself: as long as a deployment is wanted, however long ago it answered last.
+HAS_ANSWERED = Record(
+    _ANSWERED,
+    f"""
+    {_SERVING}
+    or
+    {_BY} (last_over_time({_ANSWERED}{{{WATCHED}}}[{placeholder("downWindow")}]))
+    and on (namespace, name) {_WANTED} > 0
+    """,
+)
 
 DOWN = Alert(
     "HeadraceDeploymentDown",
@@ -17,7 +29,7 @@ DOWN = Alert(
     f"""
     {_WANTED} > 0
     unless on (namespace, name) {_SERVING}
-    and on (namespace, name) {_BY} (max_over_time({names.DEPLOYMENT_VERSION}[{placeholder("downWindow")}]))
+    and on (namespace, name) {_ANSWERED}
     """,
     "2m",
     "An endpoint that answered answers no more",
@@ -33,7 +45,7 @@ DEGRADED = Alert(
     f"""
     {_ANSWERING} < {_WANTED}
     and on (namespace, name) {_SERVING}
-    unless on (namespace, name) {names.DEPLOYMENT_STATE}{{state=~"failed|refused"}}
+    unless on (namespace, name) {names.DEPLOYMENT_STATE}{{{WATCHED},state=~"failed|refused"}}
     """,
     "10m",
     "Fewer replicas answer than are wanted",
@@ -45,7 +57,7 @@ DEGRADED = Alert(
 FAILED = Alert(
     "HeadraceDeploymentFailed",
     "warning",
-    f'max by (namespace, name, state) ({names.DEPLOYMENT_STATE}{{state=~"failed|refused"}}) == 1',
+    f'max by (namespace, name, state) ({names.DEPLOYMENT_STATE}{{{WATCHED},state=~"failed|refused"}}) == 1',
     "2m",
     "A version could not be deployed",
     """
@@ -57,7 +69,7 @@ FAILED = Alert(
 STUCK = Alert(
     "HeadraceDeploymentStuck",
     "warning",
-    f'{_BY} ({names.DEPLOYMENT_STATE}{{state=~"pending|progressing"}}) == 1',
+    f'{_BY} ({names.DEPLOYMENT_STATE}{{{WATCHED},state=~"pending|progressing"}}) == 1',
     "30m",
     "A change of an endpoint does not come to an end",
     """
@@ -84,7 +96,7 @@ UNMEASURED = Alert(
 OBJECTIVES_BROKEN = Alert(
     "HeadraceMonitorObjectivesBroken",
     "warning",
-    f"max by (namespace, name, deployment) ({names.MONITOR_HEALTHY}) == 0",
+    f"max by (namespace, name, deployment) ({names.MONITOR_HEALTHY}{{{WATCHED}}}) == 0",
     "1m",
     "A ModelMonitor's objectives are broken",
     """
@@ -96,7 +108,7 @@ OBJECTIVES_BROKEN = Alert(
 MONITOR_BLIND = Alert(
     "HeadraceMonitorBlind",
     "warning",
-    f"max by (namespace, name, deployment) ({names.MONITOR_PROMETHEUS_UP}) == 0",
+    f"max by (namespace, name, deployment) ({names.MONITOR_PROMETHEUS_UP}{{{WATCHED}}}) == 0",
     "10m",
     "A ModelMonitor cannot measure",
     """
@@ -109,5 +121,8 @@ MONITOR_BLIND = Alert(
 
 def groups() -> tuple[Group, ...]:
     """All of them."""
-    rules = (DOWN, DEGRADED, FAILED, STUCK, UNMEASURED, OBJECTIVES_BROKEN, MONITOR_BLIND)
-    return (Group("headrace-serving", rules),)
+    told = (HAS_ANSWERED, DOWN, DEGRADED, FAILED, STUCK, OBJECTIVES_BROKEN, MONITOR_BLIND)
+    return (
+        Group("headrace-serving", frozenset(("operator",)), told),
+        Group("headrace-serving-scraped", frozenset(("operator", "ray")), (UNMEASURED,)),
+    )

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from headrace.monitoring import names
-from headrace.monitoring.parameters import placeholder
+from headrace.monitoring.parameters import WATCHED, placeholder
 from headrace.monitoring.rule import Alert, Group
 
-IN_QUEUE = "Queued|NotQueued|WaitsForQuota"  # reasons of waiting that are Kueue's
-MISTAKEN = "SpecInvalid"  # whoever wrote it was told at once
+IN_QUEUE = f'reason=~"{"|".join(names.IN_QUEUE)}"'
+ON_ITS_WAY = f'reason!~"{"|".join((*names.IN_QUEUE, *names.MISTAKEN))}"'  # neither in a queue nor mistaken
 
-_WAITED = f"time() - max by (namespace, name, reason) ({names.TRAINING_WAITING_SINCE}{{REASONS}})"
+
+def _waited(for_what: str) -> str:
+    since = f"{names.TRAINING_WAITING_SINCE}{{{WATCHED},{for_what}}}"
+    return f"time() - max by (namespace, name, reason) ({since})"
+
 
 WAITING = Alert(
     "HeadraceTrainingRunWaiting",
     "warning",
-    f"{_WAITED} > {placeholder('waitingSeconds')}".replace("REASONS", f'reason!~"{IN_QUEUE}|{MISTAKEN}"'),
+    f"{_waited(ON_ITS_WAY)} > {placeholder('waitingSeconds')}",
     "1m",
     "A TrainingRun does not begin",
     """
@@ -25,7 +29,7 @@ WAITING = Alert(
 QUEUED = Alert(
     "HeadraceTrainingRunQueued",
     "info",
-    f"{_WAITED} > {placeholder('queuedSeconds')}".replace("REASONS", f'reason=~"{IN_QUEUE}"'),
+    f"{_waited(IN_QUEUE)} > {placeholder('queuedSeconds')}",
     "1m",
     "A TrainingRun has been in its queue for long",
     """
@@ -36,24 +40,24 @@ QUEUED = Alert(
 NO_PROGRESS = Alert(
     "HeadraceTrainingRunNoProgress",
     "warning",
-    f"time() - max by (namespace, name) ({names.TRAINING_PROGRESS}) > {placeholder('noProgressSeconds')}",
+    f"time() - max by (namespace, name) ({names.TRAINING_PROGRESS}{{{WATCHED}}}) > {placeholder('noProgressSeconds')}",
     "1m",
     "A TrainingRun runs and reports nothing new",
     """
     TrainingRun {{ $labels.name }} in namespace {{ $labels.namespace }} has reported no new metric and no checkpoint for
-    {{ $value | humanizeDuration }}, and holds its pods. Look: kubectl -n {{ $labels.namespace }} logs -l
-    headrace.dev/training-run={{ $labels.name }} --tail 50
+    {{ $value | humanizeDuration }}, and holds its pods. Look: kubectl -n {{ $labels.namespace }} describe
+    trainingrun {{ $labels.name }}
     """,
 )
-_ENDED = f"sum by (namespace) (increase({names.TRAINING_ATTEMPTS}{{RESULT}}[1h]))"
-_FAILED = _ENDED.replace("RESULT", 'result="failed"')
+_ENDED = f"sum by (namespace) (increase({names.TRAINING_ATTEMPTS}{{{WATCHED}}}[1h]))"
+_FAILED = _ENDED.replace(WATCHED, f'{WATCHED},result="failed"')
 FAILING = Alert(
     "HeadraceTrainingRunsFailing",
     "warning",
     f"""
     {_FAILED} >= {placeholder("failingAttempts")}
     and
-    {_FAILED} > 0.5 * {_ENDED.replace("{RESULT}", "")}
+    {_FAILED} > 0.5 * {_ENDED}
     """,
     "5m",
     "Most attempts to train fail",
@@ -66,4 +70,4 @@ FAILING = Alert(
 
 def groups() -> tuple[Group, ...]:
     """All of them."""
-    return (Group("headrace-training", (WAITING, QUEUED, NO_PROGRESS, FAILING)),)
+    return (Group("headrace-training", frozenset(("operator",)), (WAITING, QUEUED, NO_PROGRESS, FAILING)),)

@@ -32,6 +32,10 @@ TRAINING_GPU_SECONDS = "headrace_training_gpu_seconds_total"
 TRAINING_WAITING_SINCE = "headrace_training_run_waiting_since_timestamp_seconds"
 TRAINING_PROGRESS = "headrace_training_run_progress_timestamp_seconds"
 
+# --- Reasons of runs that wait, besides those that pods and nodes give ------------------------------------------------
+IN_QUEUE = ("Queued", "NotQueued", "WaitsForQuota")  # Kueue's
+MISTAKEN = ("SpecInvalid",)  # whoever wrote it was told at once
+
 # --- The operator: controller-runtime's and client-go's names --------------------------------------------------------
 REST_REQUESTS = "rest_client_requests_total"
 REST_SECONDS = "rest_client_request_duration_seconds"

@@ -16,7 +16,9 @@ class Parameters:
 
     Args:
         namespace: where the operator is; the others' metrics may be in the same Prometheus.
-        availabilityObjective: share of requests that must not be answered 5xx, over 30 days.
+        watched: a pattern of the namespaces whose runs and endpoints are judged: those that the operator looks at.
+        availabilityObjective: share of requests that must not be answered 5xx, over 30 days. Not below 0.94: of a lower
+            one, not even an endpoint that fails always would burn the budget 14.4 times as fast as it may.
         latencyObjective: share of requests that must be answered within latencyThresholdSeconds, over 30 days.
         latencyThresholdSeconds: one of the fronts' bucket bounds (`headrace.serving.measures.SECONDS`).
         minRequests: in a window, below which nothing is judged: one failure of three requests is no trend.
@@ -27,10 +29,12 @@ class Parameters:
         queueDepth: keys that wait for a worker; 10,000 objects at a cold start are through in a minute.
         queueWindow: for so long the queue must not have been shorter.
         backupSeconds: age of the last good backup; a day and two hours for one that is made daily.
-        downWindow: how long after its last answer an endpoint still counts as one that was up.
+        downWindow: for how long it is remembered that an endpoint has answered while nobody tells of it: the operator
+            or Prometheus is away.
     """
 
     namespace: str = "headrace-system"
+    watched: str = ".*"
     availabilityObjective: str = "0.999"  # noqa: N815 the chart's names of values
     latencyObjective: str = "0.99"  # noqa: N815
     latencyThresholdSeconds: str = "0.5"  # noqa: N815
@@ -53,6 +57,9 @@ def placeholder(name: str) -> str:
     if name not in NAMES:
         raise KeyError(f"no parameter {name!r}; there are {', '.join(NAMES)}")
     return f"$({name})"
+
+
+WATCHED = f'namespace=~"{placeholder("watched")}"'  # selects series of runs and endpoints
 
 
 def filled(value: Any, parameters: Parameters) -> Any:

@@ -8,6 +8,7 @@ from textwrap import dedent
 from typing import Any, Literal
 
 Severity = Literal["critical", "warning", "info"]
+Source = Literal["operator", "ray", "backup"]
 RUNBOOKS = "docs/runbooks"  # where the chart's value `monitoring.rules.runbooks` points, unless it is set
 
 
@@ -62,9 +63,18 @@ class Alert:
 
 @dataclass(frozen=True)
 class Group:
-    """Rules that are evaluated one after the other."""
+    """Rules that are evaluated one after the other.
+
+    Args:
+        name: of the group.
+        needs: what must be there, or its alerts fire for ever or never: the operator's metrics, those of Ray's pods,
+            backups. An installation without it gets no such group.
+        rules: of it.
+        interval: between two evaluations.
+    """
 
     name: str
+    needs: frozenset[Source]
     rules: tuple[Record | Alert, ...]
     interval: str = "30s"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import yaml
 
 from headrace.monitoring import alerts_operators, alerts_serving, alerts_training, slo
 from headrace.monitoring.parameters import Parameters, filled
-from headrace.monitoring.rule import Alert, Group
+from headrace.monitoring.rule import Alert, Group, Source
 
 DEFAULTS = Parameters()
+EVERYTHING: frozenset[Source] = frozenset(("operator", "ray", "backup"))
 FOLDER = Path("charts/headrace/files/rules")
 MADE = "# Made by `make generate` from platform/headrace/monitoring. Do not edit. The chart fills in what is in $( ).\n"
 FILES = {
@@ -34,24 +36,30 @@ _Dumper.add_representer(str, _text)
 
 def alerts() -> list[Alert]:
     """All alerts, in the files' order; those of several burn rates share a name."""
-    groups = [group for in_file in FILES.values() for group in in_file]
-    return [rule for group in groups for rule in group.rules if isinstance(rule, Alert)]
+    return [rule for group in groups() for rule in group.rules if isinstance(rule, Alert)]
+
+
+def groups(there: Iterable[Source] = EVERYTHING) -> list[Group]:
+    """Those that an installation gets where this is THERE, in the files' order."""
+    return [group for in_file in FILES.values() for group in in_file if group.needs <= set(there)]
 
 
 def files() -> dict[str, str]:
     """The files of the chart by path."""
-    return {str(FOLDER / f"{name}.yaml"): MADE + _dumped(_record(groups)) for name, groups in FILES.items()}
+    return {str(FOLDER / f"{name}.yaml"): MADE + _dumped(_record(of)) for name, of in FILES.items()}
 
 
-def text(parameters: Parameters = DEFAULTS, *, hold: str = "", interval: str = "") -> str:
+def text(
+    parameters: Parameters = DEFAULTS, there: Iterable[Source] = EVERYTHING, *, hold: str = "", interval: str = ""
+) -> str:
     """One file that a Prometheus reads, of all rules.
 
     Args:
         parameters: what the placeholders stand for.
+        there: what this Prometheus knows of.
         hold, interval: in place of each alert's `for` and each group's interval, for tests that cannot wait.
     """
-    groups = [group for in_file in FILES.values() for group in in_file]
-    record = filled(_record(groups), parameters)
+    record = filled(_record(groups(there)), parameters)
     for group in record["groups"]:
         group["interval"] = interval or group["interval"]
         for rule in group["rules"]:
@@ -60,8 +68,8 @@ def text(parameters: Parameters = DEFAULTS, *, hold: str = "", interval: str = "
     return _dumped(record)
 
 
-def _record(groups: list[Group] | tuple[Group, ...]) -> dict[str, Any]:
-    return {"groups": [group.to_record() for group in groups]}
+def _record(of: Iterable[Group]) -> dict[str, Any]:
+    return {"groups": [group.to_record() for group in of]}
 
 
 def _dumped(record: dict[str, Any]) -> str:

@@ -31,6 +31,5 @@ def index() -> str:
     ]
     for alert in rules.alerts():
         window = f" ({alert.labels['window']})" if "window" in alert.labels else ""
-        hold = alert.hold.replace("$(backupSeconds)s", "26h")
-        told.append(f"| [{alert.name}]({alert.name}.md){window} | {alert.severity} | {alert.summary} | {hold} |")
+        told.append(f"| [{alert.name}]({alert.name}.md){window} | {alert.severity} | {alert.summary} | {alert.hold} |")
     return "\n".join(told) + "\n"

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from headrace.monitoring import names
-from headrace.monitoring.parameters import placeholder
+from headrace.monitoring.parameters import WATCHED, placeholder
 from headrace.monitoring.rule import Alert, Group, Record, Severity
 
 LEVEL = "namespace_deployment"  # what recorded series are summed by, in Prometheus' way of naming them
@@ -43,8 +43,8 @@ class Objective:
 
     @property
     def objective(self) -> str:
-        """Name of the recorded objective."""
-        return f"headrace_{self.name}:objective"
+        """Name of the recorded objective: of each endpoint, as another release may promise another."""
+        return f"{LEVEL}:headrace_{self.name}:objective"
 
     def ratio(self, window: str) -> str:
         """Name of the recorded share of bad requests."""
@@ -57,17 +57,18 @@ class Objective:
 
     def budget_left(self, selector: str) -> str:
         """What is left of 30 days' budget of the endpoints that SELECTOR takes, 1 for all of it."""
-        bad, whole = (f"sum(sum_over_time({series}{{{selector}}}[30d]))" for series in (self.bad_rate, REQUESTS_RATE))
-        return f"1 - ({bad} / {whole}) / scalar(1 - {self.objective})"
+        allowed = f"(1 - avg_over_time({self.objective}{{{selector}}}[30d]))"
+        bad, whole = (f"sum_over_time({series}{{{selector}}}[30d])" for series in (self.bad_rate, REQUESTS_RATE))
+        return f"1 - sum({bad}) / sum({whole} * {allowed})"
 
 
-_ALL = f"{BY} (rate({names.REQUESTS}[WINDOW]))"
-_MEASURED = f"{BY} (rate({names.REQUEST_SECONDS}_count[WINDOW]))"
+_ALL = f"{BY} (rate({names.REQUESTS}{{{WATCHED}}}[WINDOW]))"
+_MEASURED = f"{BY} (rate({names.REQUEST_SECONDS}_count{{{WATCHED}}}[WINDOW]))"
 _THRESHOLD = placeholder("latencyThresholdSeconds")
 AVAILABILITY = Objective(
     "availability",
     "availabilityObjective",
-    f'({BY} (rate({names.REQUESTS}{{code=~"5.."}}[WINDOW])) or 0 * {_ALL})',
+    f'({BY} (rate({names.REQUESTS}{{{WATCHED},code=~"5.."}}[WINDOW])) or 0 * {_ALL})',
     _ALL,
     "were answered 5xx",
 )
@@ -75,7 +76,7 @@ LATENCY = Objective(
     "latency",
     "latencyObjective",
     # The bound may be written as 1 or as 1.0.
-    f'({_MEASURED} - {BY} (rate({names.REQUEST_SECONDS}_bucket{{le=~"{_THRESHOLD}(\\\\.0)?"}}[WINDOW])))',
+    f'({_MEASURED} - {BY} (rate({names.REQUEST_SECONDS}_bucket{{{WATCHED},le=~"{_THRESHOLD}(\\\\.0)?"}}[WINDOW])))',
     _MEASURED,
     f"took longer than {_THRESHOLD} s",
 )
@@ -104,19 +105,19 @@ BURNS = (
 def groups() -> tuple[Group, ...]:
     """What is recorded, and what alerts."""
     return (
-        Group("headrace-serving-objectives", tuple(_records())),
-        Group("headrace-serving-burn-rates", tuple(_alerts())),
+        Group("headrace-serving-objectives", frozenset(("ray",)), tuple(_records())),
+        Group("headrace-serving-burn-rates", frozenset(("ray",)), tuple(_alerts())),
     )
 
 
 def _records() -> Iterator[Record]:
     yield Record(REQUESTS_RATE, _ALL.replace("WINDOW", "5m"))
     for objective in OBJECTIVES:
-        yield Record(objective.objective, f"vector({placeholder(objective.parameter)})")
+        yield Record(objective.objective, f"{placeholder(objective.parameter)} + 0 * {REQUESTS_RATE}{{{WATCHED}}}")
         for window in _WINDOWS:
             ratio = f"{objective.bad}\n/\n({objective.of} > 0)"
             yield Record(objective.ratio(window), ratio.replace("WINDOW", window))
-        yield Record(objective.bad_rate, f"{objective.ratio('5m')} * {REQUESTS_RATE}")
+        yield Record(objective.bad_rate, f"{objective.ratio('5m')}{{{WATCHED}}} * {REQUESTS_RATE}")
 
 
 def _alerts() -> Iterator[Alert]:
@@ -131,14 +132,14 @@ def _alert(objective: Objective, burn: Burn) -> Alert:
         f"Headrace{objective.name.capitalize()}BudgetBurns",
         burn.severity,
         f"""
-        {objective.ratio(burn.long)} > {burn.factor:g} * {budget}
+        {objective.ratio(burn.long)}{{{WATCHED}}} > {burn.factor:g} * {budget}
         and
-        {objective.ratio(burn.short)} > {burn.factor:g} * {budget}
+        {objective.ratio(burn.short)}{{{WATCHED}}} > {burn.factor:g} * {budget}
         and
-        {BY} (increase({names.REQUESTS}[{burn.long}])) >= {placeholder("minRequests")}
+        {BY} (increase({names.REQUESTS}{{{WATCHED}}}[{burn.long}])) >= {placeholder("minRequests")}
         """,
         burn.hold,
-        f"An endpoint's {objective.name} budget of 30 days will be spent in {30 / burn.factor:.0f}",
+        f"An endpoint's {objective.name} budget of 30 days will be spent in {30 / burn.factor:.0f} days",
         f"""
         {{{{ $value | humanizePercentage }}}} of the requests to deployment {{{{ $labels.deployment }}}} in namespace
         {{{{ $labels.namespace }}}} {objective.words} in the last {burn.long}, and it goes on. Promised is that

@@ -10,10 +10,25 @@
 {{- if and (kindIs "float64" .) (eq (floor .) .) -}}{{ int64 . }}{{- else -}}{{ . }}{{- end -}}
 {{- end -}}
 
+{{/*
+The groups of rules that an installation gets: those whose series somebody scrapes here. Of what nobody scrapes, alerts on
+what is not there would fire for ever, and the others never. As `needs` of the groups in platform/headrace/monitoring.
+*/}}
+{{- define "headrace.monitoring.groupNames" -}}
+{{- $operator := and .Values.operator.enabled .Values.monitoring.operator.enabled -}}
+{{- $ray := .Values.monitoring.ray.enabled -}}
+{{- if $operator }} headrace-operator headrace-training headrace-serving{{ end -}}
+{{- if and $operator .Values.backup.enabled }} headrace-backup{{ end -}}
+{{- if $ray }} headrace-serving-objectives headrace-serving-burn-rates{{ end -}}
+{{- if and $operator $ray }} headrace-serving-scraped{{ end -}}
+{{- end -}}
+
 {{/* The groups of one file of rules: parameters filled in, what was set for single alerts put over them. */}}
 {{- define "headrace.monitoring.groups" -}}
 {{- $rules := .root.Values.monitoring.rules -}}
+{{- $there := include "headrace.monitoring.groupNames" .root | splitList " " -}}
 {{- $text := .text | replace "$(namespace)" .root.Release.Namespace -}}
+{{- $text = $text | replace "$(watched)" (.root.Values.operator.watchNamespace | default ".*") -}}
 {{- range $name, $value := $rules.parameters -}}
 {{- $text = $text | replace (printf "$(%s)" $name) (include "headrace.monitoring.number" $value) -}}
 {{- end -}}
@@ -35,11 +50,11 @@
 {{- $kept = append $kept $rule -}}
 {{- end -}}
 {{- end -}}
-{{- if and $kept (or $.root.Values.backup.enabled (ne $group.name "headrace-backup")) -}}
+{{- if and $kept (has $group.name $there) -}}
 {{- $groups = append $groups (set $group "rules" $kept) -}}
 {{- end -}}
 {{- end -}}
-{{- toYaml $groups -}}
+{{- with $groups -}}{{- toYaml . -}}{{- end -}}
 {{- end -}}
 
 {{/* Where the pods of Ray are: in every namespace, or in the one that the operator looks at. */}}

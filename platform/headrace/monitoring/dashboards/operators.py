@@ -48,8 +48,8 @@ WELL = Row(
         ),
         number(
             "MLflow",
-            "Whether the MLflow servers that the operator asks answer it. The worst of them is shown.",
-            f"min({names.MLFLOW_UP}{{{OURS}}})",
+            "Whether the MLflow server of the installation answers the operator.",
+            f'min({names.MLFLOW_UP}{{{OURS},own="true"}})',
             steps=_ONE_IS_WELL,
             words=(("0", "down"), ("1", "answers")),
             empty="not asked",

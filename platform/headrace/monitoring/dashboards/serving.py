@@ -20,11 +20,12 @@ from headrace.monitoring.slo import AVAILABILITY, BURNS, LATENCY, REQUESTS_RATE,
 
 ALERTS = "Headrace(Availability|Latency|Deployment|Monitor).*"
 _OF = "{{namespace}} {{deployment}}"
+_LOADS = f"{names.VERSION_LOADS}{{{FRONT}}}"
 _BUDGET = Steps(RED, ((0.0, ORANGE), (0.25, GREEN)))
 
 
 def _burn(objective: Objective) -> Panel:
-    budget = f"scalar(1 - {objective.objective})"
+    budget = f"(1 - {objective.objective}{{{FRONT}}})"
     fast = BURNS[0]
     return Panel(
         f"How fast the {objective.name} budget burns",
@@ -147,10 +148,11 @@ VERSIONS = Row(
         ),
         Panel(
             "Versions that were loaded, or not",
-            "In an hour. One that failed leaves the version before in place.",
+            "In an hour, by the pods that are there. One that failed leaves the version before in place.",
             (
+                # Not increase(): a series begins at 1, with the first load that it counts.
                 Query(
-                    f"sum by (deployment, version, result) (increase({names.VERSION_LOADS}{{{FRONT}}}[1h]))",
+                    f"sum by (deployment, version, result) ({_LOADS} - ({_LOADS} offset 1h or 0 * {_LOADS}))",
                     "{{deployment}} version {{version}} {{result}}",
                 ),
             ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from headrace.monitoring import names
+from headrace.monitoring.alerts_training import ON_ITS_WAY
 from headrace.monitoring.dashboards.parts import (
     GREEN,
     ORANGE,
@@ -48,8 +49,8 @@ NOW = Row(
         number("Suspended", "Runs that rest because somebody asked. They hold no pods.", _phase("Suspended")),
         number(
             "Waiting longest",
-            "How long the run that waits longest has waited.",
-            f"time() - min({names.TRAINING_WAITING_SINCE}{{{SPACE}}})",
+            "How long the run that waits longest has waited: for pods, nodes or images, not for its turn in a queue.",
+            f"time() - min({names.TRAINING_WAITING_SINCE}{{{SPACE},{ON_ITS_WAY}}})",
             "s",
             steps=Steps(GREEN, ((1200, ORANGE), (7200, RED))),
             empty="none waits",
@@ -81,7 +82,7 @@ STUCK = Row(
     (
         Panel(
             "Runs that wait",
-            "Those that wait longest, since when, and the reason that their status gives.",
+            "Those that wait longest, for how long, and the reason that their status gives. A queue is for waiting.",
             (
                 Query(
                     f"sort_desc(time() - max by (namespace, name, reason) ({names.TRAINING_WAITING_SINCE}{{{SPACE}}}))"
