@@ -40,7 +40,8 @@ DEFINITIONS: Mapping[str, Schema] = {
     "nameOrEmpty": {"type": "string", "pattern": f"^({_NAME})?$"},
     "addressOrEmpty": {"type": "string", "pattern": "^(https?://[^/].*)?$"},
     "quantity": {
-        "type": ["string", "integer"],
+        "type": ["string", "number"],
+        "minimum": 0,
         "pattern": r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi)?$",
     },
     "strings": _STRINGS,

@@ -53,6 +53,12 @@ def test_other_namespaces_and_times_may_be_named(render: Render) -> None:
     assert arguments(objects)[1:4] == ["--artifacts=all", "--keep=3", "--namespace=c"]
     spec = objects.one("CronJob", NAME)["spec"]
     assert (spec["schedule"], spec["timeZone"], spec["concurrencyPolicy"]) == ("0 * * * *", "Europe/Zurich", "Forbid")
+    assert spec["jobTemplate"]["spec"]["activeDeadlineSeconds"] == 43200
+
+
+def test_one_that_hangs_is_ended_so_that_the_next_one_begins(render: Render) -> None:
+    objects = render(backup={"enabled": True, "deadlineSeconds": 600})
+    assert objects.one("CronJob", NAME)["spec"]["jobTemplate"]["spec"]["activeDeadlineSeconds"] == 600
 
 
 def test_another_s3_store_has_its_own_address_and_keys(render: Render) -> None:
@@ -92,6 +98,7 @@ REFUSED = [
     ({"existingClaim": "disk"}, "backup.destination is no folder of it"),
     ({"keep": 0}, "'/backup/keep': minimum: got 0, want 1"),
     ({"destination": "vault"}, "/backup/destination"),
+    ({"destination": "/backupsX", "existingClaim": "disk"}, "/backup/destination"),
     ({"artifacts": "some"}, "'/backup/artifacts': value must be one of"),
     ({"retention": 3}, "additional properties 'retention' not allowed"),
 ]
@@ -109,7 +116,6 @@ def test_without_the_charts_mlflow_somebody_must_say_where_the_database_is(rende
     with pytest.raises(HelmError) as refused:
         render(backup={"enabled": True}, mlflow=mlflow)
     assert "postgresql.existingSecret" in str(refused.value)
-    named = {"enabled": False, "existingSecret": "mlflow-database"}
-    objects = render(backup={"enabled": True}, mlflow=mlflow, postgresql=named)
+    objects = render(backup={"enabled": True}, mlflow=mlflow, postgresql={"existingSecret": "mlflow-database"})
     found = variables(container(pod(objects), "backup"))
     assert found["MLFLOW_BACKEND_STORE_URI"] == {"secretKeyRef": {"name": "mlflow-database", "key": "uri"}}

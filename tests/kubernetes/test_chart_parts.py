@@ -347,7 +347,7 @@ def asking_mlflow(mlflow: tuple[str, str]) -> Iterator[tuple[str, set[str]]]:
             self.end_headers()
             self.wfile.write(said)
 
-        do_GET = do_POST = do_DELETE = answer  # noqa: N815 http.server's own names
+        do_GET = do_POST = do_DELETE = answer
 
         def log_message(self, *_: object) -> None: ...
 

@@ -59,6 +59,16 @@ def test_a_wrong_value_is_refused_with_its_path(helm: Helm, values: Values, word
     assert words in str(refused.value)
 
 
+def test_processors_may_be_written_as_a_number(helm: Helm) -> None:
+    requests = {"cpu": 0.5, "memory": "1Gi"}
+    made = template_of(
+        helm.template({"operator": {"resources": {"requests": requests}}}), "Deployment", "headrace-operator"
+    )
+    assert container(made, "operator")["resources"]["requests"] == requests
+    with pytest.raises(HelmError, match="/operator/resources"):
+        helm.template({"operator": {"resources": {"requests": {"cpu": -0.5}}}})
+
+
 TOGETHER = [
     (
         {"operator": {"watchNamespace": "team"}},
@@ -67,6 +77,7 @@ TOGETHER = [
     ({"mlflow": {"enabled": False}}, "mlflow.external.trackingURI is empty and mlflow.enabled is false"),
     ({"postgresql": {"enabled": False}}, "postgresql.existingSecret is empty and postgresql.enabled is false"),
     ({"mlflow": {"ingress": {"enabled": True}}}, "mlflow.ingress.host is empty"),
+    ({"s3": {"enabled": False}}, "s3.bucket is headrace, s3.enabled is false and s3.external.endpoint is empty"),
     ({"operator": {"prometheus": {"existingSecret": "token"}}}, "operator.prometheus.url is empty"),
 ]
 

@@ -145,18 +145,53 @@ def test_a_workspace_that_is_not_there_is_named(helm: Helm) -> None:
         helm.install(NAMESPACE, {"workspaces": ["nowhere"]})
 
 
-def test_a_secret_that_is_not_there_is_named_with_the_command(helm: Helm) -> None:
-    values = {"postgresql": {"enabled": False, "existingSecret": "database"}}
+MLFLOW = {"enabled": False, "external": {"trackingURI": "https://mlflow.example.com", "existingSecret": "theirs"}}
+STORE = {"enabled": False, "external": {"endpoint": "https://s3.example.com", "existingSecret": "theirs"}}
+VAULT = {"enabled": True, "destination": "s3://vault/x", "s3": {"existingSecret": "theirs"}}
+NAMED: list[tuple[dict[str, Any], str, str]] = [  # values, the value that names a Secret, what it must have
+    ({"postgresql": {"enabled": False, "existingSecret": "theirs"}}, "postgresql.existingSecret", "uri"),
+    (
+        {"mlflow": MLFLOW},
+        "mlflow.external.existingSecret",
+        "MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    ),
+    ({"s3": STORE}, "s3.external.existingSecret", "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+    ({"backup": VAULT}, "backup.s3.existingSecret", "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+    (
+        {"operator": {"prometheus": {"url": "https://prometheus.example.com", "existingSecret": "theirs"}}},
+        "operator.prometheus.existingSecret",
+        "HEADRACE_OPERATOR_PROMETHEUS_TOKEN",
+    ),
+]
+
+
+@pytest.mark.parametrize(("values", "value", "keys"), NAMED, ids=[value for _, value, _ in NAMED])
+def test_a_secret_that_is_not_there_or_lacks_its_keys_is_named_with_the_command(
+    plane: ControlPlane, helm: Helm, values: dict[str, Any], value: str, keys: str
+) -> None:
     with pytest.raises(HelmError) as refused:
         helm.install(NAMESPACE, values)
-    assert f"kubectl create secret generic database -n {NAMESPACE} --from-literal=uri=..." in str(refused.value)
+    command = "--from-literal=" + keys.partition(",")[0].replace(" and ", "=... --from-literal=") + "=..."
+    assert f"{value} is theirs, but there is no such Secret" in str(refused.value)
+    assert f"kubectl create secret generic theirs -n {NAMESPACE} {command}" in str(refused.value)
+    place = f"/api/v1/namespaces/{NAMESPACE}/secrets"
+    plane.api.post(place, {"metadata": {"name": "theirs"}, "stringData": {"url": "", "AWS_ACCESS_KEY_ID": "me"}})
+    try:
+        with pytest.raises(HelmError, match=f"{value} is theirs, .* must have {keys}; it has AWS_ACCESS_KEY_ID, url"):
+            helm.install(NAMESPACE, values)
+    finally:
+        plane.api.delete(f"{place}/theirs")
 
 
-def test_a_secret_without_its_key_is_named_with_what_it_has(plane: ControlPlane, helm: Helm) -> None:
-    plane.api.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "half", "namespace": NAMESPACE},
-                     "data": {"url": ""}})  # fmt: skip
-    with pytest.raises(HelmError, match="has no key uri; it has url"):
-        helm.install(NAMESPACE, {"postgresql": {"enabled": False, "existingSecret": "half"}})
+def test_all_that_is_not_there_is_told_at_once(helm: Helm) -> None:
+    backup = {**VAULT, "namespaces": ["gone"], "destination": "/backups", "existingClaim": "disk"}
+    with pytest.raises(HelmError) as refused:
+        helm.install(NAMESPACE, {"s3": STORE, "backup": backup})
+    told = str(refused.value)
+    assert "s3.external.existingSecret is theirs" in told
+    assert "backup.s3.existingSecret is theirs" in told
+    assert f"backup.existingClaim is disk, but there is no such PersistentVolumeClaim in {NAMESPACE}" in told
+    assert "backup.namespaces: there is no namespace gone" in told
 
 
 # -- what is made is right --------------------------------------------------------------------------------------------
@@ -351,7 +386,7 @@ def test_it_can_be_installed_again_over_what_removal_kept(plane: ControlPlane, r
 def test_keys_of_your_store_are_copied_into_workspaces_and_their_change_restarts_mlflow(
     plane: ControlPlane, helm: Helm
 ) -> None:
-    keys = {"AWS_ACCESS_KEY_ID": "bWU=", "AWS_SECRET_ACCESS_KEY": "c2VjcmV0"}
+    keys = {"AWS_ACCESS_KEY_ID": "bWU=", "AWS_SECRET_ACCESS_KEY": "c2VjcmV0", "notes": "b3VycyBhbG9uZQ=="}
     manifest = {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -362,7 +397,12 @@ def test_keys_of_your_store_are_copied_into_workspaces_and_their_change_restarts
     external = {"endpoint": "https://s3.example.com", "existingSecret": "keys"}
     helm.install(NAMESPACE, {"workspaces": [TEAM], "s3": {"enabled": False, "external": external}})
     try:
-        assert secret(plane, "headrace-store", TEAM)["AWS_ACCESS_KEY_ID"] == "me"
+        assert secret(plane, "headrace-store", TEAM) == {
+            "AWS_ACCESS_KEY_ID": "me",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_ENDPOINT_URL": "https://s3.example.com",  # what `kubectl apply` makes knows nothing else of the store
+            "AWS_REGION": "us-east-1",
+        }
         before = workload(plane, "deployments", "headrace-mlflow")["metadata"]["generation"]
         plane.api.apply({**manifest, "data": {**keys, "AWS_SECRET_ACCESS_KEY": "bmV3"}})
         helm.upgrade(NAMESPACE, {"workspaces": [TEAM], "s3": {"enabled": False, "external": external}})
@@ -370,6 +410,18 @@ def test_keys_of_your_store_are_copied_into_workspaces_and_their_change_restarts
         assert workload(plane, "deployments", "headrace-mlflow")["metadata"]["generation"] == before + 1
     finally:
         remove(plane, helm)
+
+
+def test_only_the_login_of_your_mlflow_is_copied_into_workspaces(plane: ControlPlane, helm: Helm) -> None:
+    login = {"MLFLOW_TRACKING_USERNAME": "me", "MLFLOW_TRACKING_PASSWORD": "secret"}
+    place = f"/api/v1/namespaces/{NAMESPACE}/secrets"
+    plane.api.post(place, {"metadata": {"name": "theirs"}, "stringData": {**login, "admin": "ours alone"}})
+    try:
+        helm.install(NAMESPACE, {"workspaces": [TEAM], "mlflow": MLFLOW})
+        assert secret(plane, "headrace-mlflow", TEAM) == login
+    finally:
+        remove(plane, helm)
+        plane.api.delete(f"{place}/theirs")
 
 
 def test_a_secret_that_somebody_else_made_in_a_workspace_stays_theirs(plane: ControlPlane, helm: Helm) -> None:

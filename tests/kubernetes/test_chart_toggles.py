@@ -142,7 +142,7 @@ def test_a_store_of_yours_replaces_ours(render: Render) -> None:
 
 def test_pods_may_get_their_rights_to_the_store_from_the_cloud(render: Render) -> None:
     found = render(
-        s3={"enabled": False},
+        s3={"enabled": False, "bucket": "models"},
         mlflow={"serviceAccountAnnotations": {"example.com/role": "mlflow"}},
         steps={"serviceAccountAnnotations": {"example.com/role": "steps"}},
     )
