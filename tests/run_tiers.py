@@ -40,6 +40,7 @@ COVERED = (
 COVERAGE_FLOOR = 90  # percent of the pure core, by the unit tier alone
 BESIDE = ("kubernetes", "node")  # these run, one after the other, beside
 MAIN = "local"  # this one, where it is asked for
+SHORT = {"node": "without the tests marked long, which `make test-scenarios` runs"}
 HEARTBEAT_SECONDS = 120
 _Output = IO[bytes] | None  # a file that shows later what is printed; None shows it at once
 
@@ -80,7 +81,7 @@ def run_pytest(tier: str, output: _Output) -> Outcome:
             command += ["--cov-report=term:skip-covered", f"--cov-fail-under={COVERAGE_FLOOR}"]
         if tier == "kubernetes":  # a control plane for each of two workers, and each file's tests in one of them
             command += ["-n", "2", "--dist", "loadfile"]
-        if tier == "node":
+        if tier in SHORT:
             command += ["-m", "not long"]
         code = _call(command, output)
         outcome = Outcome(tier, ok=code == 0)
@@ -122,15 +123,16 @@ def run_beside(tiers: list[str], main: str) -> list[Outcome]:
     print(f"\n=== {', '.join(tiers)} === (beside what follows; shown when it is over)", flush=True)
     with ExitStack() as files:
         outputs = {tier: files.enter_context(tempfile.TemporaryFile()) for tier in tiers}
-        with ThreadPoolExecutor(max_workers=1) as lane:
-            beside = {tier: lane.submit(run, tier, output) for tier, output in outputs.items()}
-            outcomes = [run(main)]
-            for tier, outcome in beside.items():
-                while not wait([outcome], HEARTBEAT_SECONDS).done:
-                    print(f"... the {tier} tier still runs", flush=True)
-                outputs[tier].seek(0)
-                print(f"\n=== {tier} ===\n{outputs[tier].read().decode(errors='replace')}", flush=True)
-                outcomes.append(outcome.result())
+        lane = ThreadPoolExecutor(max_workers=1)
+        files.callback(lane.shutdown, cancel_futures=True)  # after Ctrl-C the next tier must not begin
+        beside = {tier: lane.submit(run, tier, output) for tier, output in outputs.items()}
+        outcomes = [run(main)]
+        for tier, outcome in beside.items():
+            while not wait([outcome], HEARTBEAT_SECONDS).done:
+                print(f"... the {tier} tier still runs", flush=True)
+            outputs[tier].seek(0)
+            print(f"\n=== {tier} ===\n{outputs[tier].read().decode(errors='replace')}", flush=True)
+            outcomes.append(outcome.result())
     return outcomes
 
 
@@ -149,10 +151,10 @@ def main() -> int:
     outcomes = run_all(sys.argv[1:])
     print("\ntier        passed  failed  skipped  seconds")
     for o in outcomes:
-        words = f"left out: {o.left_out}" if o.left_out else ("" if o.ok else "FAILED")
+        words = f"left out: {o.left_out}" if o.left_out else (SHORT.get(o.tier, "") if o.ok else "FAILED")
         print(f"{o.tier:<12}{o.passed:>6}{o.failed:>8}{o.skipped:>9}{o.seconds:>9.0f}  {words}")
     if not any(o.left_out for o in outcomes):
-        print("Nothing was left out." if len(outcomes) > 1 else "")
+        print("No tier was left out." if len(outcomes) > 1 else "")
     print(f"{sum(o.passed for o in outcomes)} passed, {sum(o.failed for o in outcomes)} failed")
     return 0 if all(o.ok for o in outcomes) else 1
 
