@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from headrace.store import Store
 
 Part = Callable[..., dict[str, Any]]
+sys.path.insert(0, str(Path(__file__).parent))  # for `import annotated`
 
 
 @pytest.fixture
@@ -28,6 +30,14 @@ def split_part() -> Part:
         return {**part, "tasks": [{"name": task or default, "args": {}}]}
 
     return make
+
+
+@pytest.fixture
+def annotated_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Splitting knows the tasks of `annotated.CARDS` and no other."""
+    import annotated
+
+    monkeypatch.setattr("headrace.data.formats.tasks", lambda: annotated.CARDS)
 
 
 @pytest.fixture

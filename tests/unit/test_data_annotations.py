@@ -1,4 +1,4 @@
-"""Annotated pictures: one form of annotation, split by class, and every bad box named by file and place."""
+"""Annotated pictures: one form of annotation, split by class, and clean data without a word."""
 
 from __future__ import annotations
 
@@ -9,86 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from annotated import BCCD, drawn, fill, picture, problems, put, run, samples, sheet, told
 from PIL import Image
 
 from headrace.base.errors import DataInvalid
-from headrace.data import Manifest, classes_table, findings_of, fingerprint_source, formats, split_data
-from headrace.data.strategies import SPLITS, rarest
-from headrace_models.catalog.cards import TaskCard
+from headrace.data import Manifest, classes_table, findings_of
+from headrace.data.strategies import rarest
 
-BCCD = Path("/work/shared/data/bccd/BCCD")
-CARDS = {
-    "boxes": TaskCard("boxes", "", "", label_kind="annotation"),
-    "masks": TaskCard("masks", "", "", label_kind="annotation", masks=True),
-    "class": TaskCard("class", "", "", label_kind="class"),
-    "number": TaskCard("number", "", "", label_kind="number"),
-}
-
-
-@pytest.fixture(autouse=True)
-def cards(monkeypatch):
-    monkeypatch.setattr(formats, "tasks", lambda: CARDS)
+pytestmark = pytest.mark.usefixtures("annotated_tasks")
 
 
 @pytest.fixture
 def data(tmp_path):
     return tmp_path / "data"
-
-
-def picture(number, size=(60, 40), kind="JPEG", **options):
-    pixels = np.random.default_rng(number).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, kind, **options)
-    return file.getvalue()
-
-
-def drawn(name="cat", box=(11, 6, 30, 25), difficult=0):
-    sides = "".join(
-        f"<{side}>{value}</{side}>" for side, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
-    )
-    return f"<object><name>{name}</name><difficult>{difficult}</difficult><bndbox>{sides}</bndbox></object>"
-
-
-def sheet(*objects, size=(60, 40)):
-    told = f"<size><width>{size[0]}</width><height>{size[1]}</height><depth>3</depth></size>" if size else ""
-    return f"<annotation>{told}{''.join(objects)}</annotation>"
-
-
-def put(folder, name, xml, content=None):
-    for kind in ("Annotations", "JPEGImages"):
-        (folder / kind).mkdir(parents=True, exist_ok=True)
-    if xml is not None:
-        (folder / "Annotations" / f"{name}.xml").write_text(xml)
-    if content != b"":
-        (folder / "JPEGImages" / f"{name}.jpg").write_bytes(content or picture(sum(name.encode()) * 7))
-
-
-def fill(folder, each=10):
-    for number in range(each):
-        for name in ("cat", "dog"):
-            put(folder, f"{name}{number}", sheet(drawn(name)), picture([number, *name.encode()]))
-    return folder
-
-
-def run(source, split_part, store, task="boxes", **given):
-    part = split_part(source, format=given.pop("format", "voc"), task=task, **given)
-    if isinstance(task, tuple):
-        part["tasks"] = [{"name": name, "args": {}} for name in task]
-    return split_data(part, store=store, source_fingerprint=fingerprint_source(part), tell=lambda text: None)
-
-
-def samples(result, store):
-    manifest = Manifest(store, result.fingerprint)
-    shards = [manifest.shard(split, 0, 1) for split in SPLITS]
-    return {Path(s.uri(i)).name: s[i] for s in shards for i in range(len(s))}
-
-
-def told(result):
-    return [(named["uri"].rsplit("/", 1)[-1], named["reason"], named["action"]) for named in problems(result)]
-
-
-def problems(result):
-    return result.summary["annotations"]["problems"]["named"]
 
 
 def test_a_picture_comes_with_its_boxes_as_half_open_pixels_from_zero(data, split_part, store):

@@ -8,11 +8,13 @@ that cannot be read costs its picture.
 from __future__ import annotations
 
 import hashlib
+import posixpath
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,9 +23,17 @@ from headrace.base.errors import DataInvalid
 from headrace.data import digest
 from headrace.data.annotations import LABEL, Annotated, BadAnnotation, Drawn, sound, to_text
 from headrace.data.formats import Format, Named, Payloads, Report, Request, Tell
-from headrace.data.image_folder import BATCH, SECONDS_BETWEEN_TELLS, FilePayloads, refuse_columns, threads
+from headrace.data.image_folder import (
+    BATCH,
+    SECONDS_BETWEEN_TELLS,
+    FilePayloads,
+    read_unchanged,
+    refuse_columns,
+    threads,
+)
 from headrace.data.image_folder import LABEL as CLASS_LABEL
-from headrace.data.picture_files import Look, look
+from headrace.data.masks import MOST_CLASSES, MaskFile, rendered, unknown_numbers
+from headrace.data.picture_files import Look, look, turned
 from headrace.data.rows import Rows
 from headrace.data.source import Source
 
@@ -63,46 +73,118 @@ class AnnotatedPictures(Format):
         refuse_columns(request)
         entries = self.entries(source, request, report)
         told = time.monotonic()
+        scan = _Scan(self, source, request, report)
         with ThreadPoolExecutor(threads(source)) as pool:
             for start in range(0, len(entries), BATCH):
                 batch = entries[start : start + BATCH]
                 checked = list(pool.map(lambda entry: _check(source, entry), batch))
-                rows = self._rows(source, batch, checked, request, report)
+                rows = scan.rows(batch, checked)
                 if rows is not None:
                     report.usable += len(rows)
                     yield rows
                 if time.monotonic() - told > SECONDS_BETWEEN_TELLS:
                     told = time.monotonic()
                     tell(f"checked {min(start + BATCH, len(entries)):,} of {len(entries):,} pictures")
+        scan.end()
 
     def payloads(self, uris: Sequence[str], contents: Sequence[str], columns: Mapping[str, str]) -> Payloads:
         """See `Format.payloads`: the pictures' bytes."""
-        return FilePayloads(uris, contents)
+        return AnnotatedPayloads(uris, contents)
 
-    def _rows(
-        self, source: Source, batch: Sequence[Entry], checked: Sequence[_Checked], request: Request, report: Report
-    ) -> Rows | None:
+    def mask_origin(self, path: str, annotated: Annotated, objects: Sequence[Drawn], found: Look) -> dict[str, Any]:
+        """The record of the mask of the picture at PATH, whose usable OBJECTS are annotated for its size as FOUND.
+
+        Raises:
+            BadAnnotation: there is none, or none that can be used.
+        """
+        if annotated.mask is None:
+            raise BadAnnotation("it has no mask")
+        if annotated.mask.size not in (found.size, found.upright):
+            (tall, wide), (height, width) = annotated.mask.size, found.size
+            raise BadAnnotation(f"its mask is {wide} x {tall}, the picture {width} x {height}")
+        turn = found.orientation if annotated.mask.size == found.size != found.upright else 1
+        relative = posixpath.relpath(annotated.mask.path, posixpath.dirname(path) or ".")
+        origin = annotated.mask.origin(relative, [drawn.name for drawn in objects])
+        return {**origin, **({"turn": turn} if turn != 1 else {})}
+
+
+class AnnotatedPayloads(FilePayloads):
+    """The bytes of pictures, and their annotations with the masks that they name."""
+
+    def annotation(self, index: int, text: str, classes: Sequence[str]) -> dict[str, Any]:
+        """See `Payloads.annotation`."""
+        record = super().annotation(index, text, classes)
+        if "mask" not in record:
+            return record
+        origin, content, uri = record["mask"], b"", ""
+        if "path" in origin:
+            scheme, separator, picture = str(self._uris[index]).rpartition("://")
+            uri = scheme + separator + posixpath.normpath(posixpath.join(posixpath.dirname(picture), origin["path"]))
+            content = read_unchanged(uri, origin["sha256"])
+        return {**record, "mask": rendered(origin, content, classes, uri)}
+
+
+class _Scan:
+    """One pass over the pictures: judges what `_check` has read, and remembers what the end of it needs."""
+
+    def __init__(self, layout: AnnotatedPictures, source: Source, request: Request, report: Report) -> None:
+        self._layout, self._source, self._request, self._report = layout, source, request, report
+        self._classes: set[str] = set()
+        self._masks: list[tuple[str, MaskFile, dict[str, Any]]] = []  # those without the devkit's numbers
+
+    def rows(self, batch: Sequence[Entry], checked: Sequence[_Checked]) -> Rows | None:
+        """The usable pictures of BATCH."""
         files, contents, labels, groups = [], [], [], []
         for entry, found in zip(batch, checked, strict=True):
-            uri = source.uri(entry.path)
+            uri = self._source.uri(entry.path)
             if found.annotated is None:
-                report.leave_out(uri, found.look.problem or "")
+                self._report.leave_out(uri, found.look.problem or "")
                 continue
-            objects = _objects(uri, found.annotated, found.look, report)
-            reason = _unfit(objects, request)
-            if reason:
-                report.ignored.append(Named(uri, reason))
+            try:
+                label = self._label(entry, found.annotated, found.look)
+            except BadAnnotation as reason:
+                self._report.ignored.append(Named(uri, str(reason)))
                 continue
-            files.append(report.add_file(uri, entry.path))
+            files.append(self._report.add_file(uri, entry.path))
             contents.append(found.content)
+            labels.append(label)
             groups.append(entry.group)
-            annotated = request.label_kind == LABEL
-            labels.append(to_text(found.look.upright, objects, found.annotated.more) if annotated else objects[0].name)
         if not files:
             return None
         digests = np.frombuffer(b"".join(contents), dtype=np.uint8).reshape(-1, digest.FILE_WIDTH)
         group = None if groups[0] is None else pa.array(groups, pa.string())
         return Rows(np.array(files, dtype=np.int32), None, digests, pa.array(labels, pa.string()), group=group)
+
+    def end(self) -> None:
+        """Tell of masks that hold numbers of no class; those pixels will not count."""
+        count = len(self._classes)
+        if self._request.masks and count > MOST_CLASSES:
+            action = f"masks tell at most {MOST_CLASSES} classes apart: take some out, or train without masks"
+            raise DataInvalid(f"there are {count:,} classes of objects", action=action)
+        for uri, mask, origin in self._masks:
+            if unknown := unknown_numbers(mask, origin, count):
+                given = f"class number {', '.join(map(str, unknown[:5]))} in its mask, but there are {count} classes"
+                self._report.note_problem(uri, given, "not counted")
+
+    def _label(self, entry: Entry, annotated: Annotated, found: Look) -> str:
+        """The manifest's label. Raises BadAnnotation for a picture that is sound and yet of no use to the tasks."""
+        request, uri = self._request, self._source.uri(entry.path)
+        annotated = _upright(annotated, found, uri, self._report)
+        objects = sound(annotated, found.upright, self._report.note_problem)
+        names = sorted({drawn.name for drawn in objects})
+        if request.one_class and not names:
+            raise BadAnnotation("it has no object, so no class")
+        if request.one_class and len(names) > 1:
+            raise BadAnnotation(f"its objects are of {len(names)} classes: {', '.join(names)}")
+        if request.label_kind != LABEL:
+            return names[0]
+        more = dict(annotated.more)
+        if request.masks:
+            more["mask"] = self._layout.mask_origin(entry.path, annotated, objects, found)
+            if annotated.mask is not None:
+                self._masks.append((uri, annotated.mask, more["mask"]))
+        self._classes.update(names)
+        return to_text(found.upright, objects, more)
 
 
 def _check(source: Source, entry: Entry) -> _Checked:
@@ -120,20 +202,20 @@ def _check(source: Source, entry: Entry) -> _Checked:
         return _Checked(b"", replace(found, problem=str(error)), None)
 
 
-def _objects(uri: str, annotated: Annotated, found: Look, report: Report) -> list[Drawn]:
-    """The objects of the picture at URI that can be used; what else there is, is told."""
+def _upright(annotated: Annotated, found: Look, uri: str, report: Report) -> Annotated:
+    """ANNOTATED for the upright picture at URI; what is said of the picture's size and is not so, is told."""
     height, width = found.upright
     if annotated.size is None:
         report.note_problem(annotated.uri, "it does not say the picture's size", f"taken from {uri}")
+    elif annotated.size == found.size != found.upright:
+        given = f"drawn on the picture as stored, {height} x {width}, which EXIF turns upright"
+        report.note_problem(annotated.uri, given, "boxes turned with it")
+        boxes = [
+            d if d.box is None else replace(d, box=turned(d.box, found.size, found.orientation))
+            for d in annotated.objects
+        ]
+        return replace(annotated, objects=boxes)
     elif annotated.size != found.upright:
         given = f"the picture's size is given as {annotated.size[1]} x {annotated.size[0]}, it is {width} x {height}"
         report.note_problem(annotated.uri, given, "boxes taken as they are")
-    return sound(annotated, found.upright, report.note_problem)
-
-
-def _unfit(objects: Sequence[Drawn], request: Request) -> str:
-    """Why the tasks cannot use a picture with these OBJECTS, if so."""
-    names = sorted({drawn.name for drawn in objects})
-    if not request.one_class or len(names) == 1:
-        return ""
-    return f"its objects are of {len(names)} classes: {', '.join(names)}" if names else "it has no object, so no class"
+    return annotated

@@ -20,8 +20,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from headrace.data.masks import MaskFile
 
 LABEL = "annotation"  # the label's name in schemas and manifests
 TOLERANCE = 1.0  # pixels by which boxes reach out of a picture without a word: sets count pixels from 0 or from 1
@@ -57,13 +60,14 @@ class Drawn:
 class Annotated:
     """What an annotation file says of one picture.
 
-    `uri` is the annotation's; `size` is (height, width) as written there, None if it is not; `more` are further keys of
-    the record (`sequence`, `frame`, `mask`).
+    `uri` is the annotation's; `size` is (height, width) as written there, None if it is not; `mask` is the file of the
+    picture's mask, where masks are wanted and files; `more` are further keys of the record (`sequence`, `frame`).
     """
 
     uri: str
     objects: Sequence[Drawn]
     size: tuple[int, int] | None = None
+    mask: MaskFile | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -121,7 +125,7 @@ def _judged(drawn: Drawn, size: tuple[int, int]) -> tuple[str, Drawn | None]:
     if box[2] <= box[0] or box[3] <= box[1]:
         return f"{_what(drawn)} lies outside of the picture of {width} x {height}", None
     reach = max(abs(before - after) for before, after in zip(drawn.box, box, strict=True))
-    kept = Drawn(drawn.uri, drawn.name, box, "", drawn.difficult, drawn.crowd, drawn.track, drawn.mask)
+    kept = replace(drawn, box=box)
     return (f"{_what(drawn)} reaches out of the picture of {width} x {height}" if reach > TOLERANCE else ""), kept
 
 

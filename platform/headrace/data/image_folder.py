@@ -67,14 +67,18 @@ class FilePayloads(Payloads):
         self.distant = "://" in first and not first.startswith("builtin://")
 
     def __getitem__(self, index: int) -> bytes:
-        uri = str(self._uris[index])
-        try:
-            data = read_uri(uri)
-        except DataInvalid as error:
-            raise DataInvalid(f"{uri} is gone since the split", action="put it back, or run again") from error
-        if hashlib.sha256(data).hexdigest() != str(self._contents[index]):
-            raise DataInvalid(f"{uri} has changed since the split", action="run again: the data is split anew")
-        return data
+        return read_unchanged(str(self._uris[index]), str(self._contents[index]))
+
+
+def read_unchanged(uri: str, sha256: str) -> bytes:
+    """The bytes at URI. Raises DataInvalid if they are gone, or no longer have the hex digest SHA256."""
+    try:
+        data = read_uri(uri)
+    except DataInvalid as error:
+        raise DataInvalid(f"{uri} is gone since the split", action="put it back, or run again") from error
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise DataInvalid(f"{uri} has changed since the split", action="run again: the data is split anew")
+    return data
 
 
 def list_images(source: Source, report: Report) -> list[SourceFile]:

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from headrace.data.annotations import Box
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Pixels = npt.NDArray[np.uint8]
 
 ORIENTATION = 0x0112  # of EXIF; 1 is upright
 ON_ITS_SIDE = (5, 6, 7, 8)  # orientations that swap height and width
@@ -21,6 +30,24 @@ class Look:
     def upright(self) -> tuple[int, int]:
         """(height, width) once EXIF's orientation is applied."""
         return self.size[::-1] if self.orientation in ON_ITS_SIDE else self.size
+
+
+def turned(box: Box, size: tuple[int, int], orientation: int) -> Box:
+    """BOX of a picture stored in SIZE (height, width), in the picture laid upright by ORIENTATION (EXIF's)."""
+    left, top, right, bottom = box
+    height, width = size
+    if orientation in (2, 3, 7, 8):  # x is mirrored
+        left, right = width - right, width - left
+    if orientation in (3, 4, 6, 7):  # y is mirrored
+        top, bottom = height - bottom, height - top
+    return (top, left, bottom, right) if orientation in ON_ITS_SIDE else (left, top, right, bottom)
+
+
+def upright_pixels(pixels: Pixels, orientation: int) -> Pixels:
+    """PIXELS [height, width], laid upright by ORIENTATION (EXIF's)."""
+    pixels = pixels[:, ::-1] if orientation in (2, 3, 7, 8) else pixels
+    pixels = pixels[::-1] if orientation in (3, 4, 6, 7) else pixels
+    return pixels.T if orientation in ON_ITS_SIDE else pixels
 
 
 def look(content: bytes) -> Look:

@@ -14,6 +14,7 @@ import math
 import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import PurePosixPath
 
@@ -22,10 +23,11 @@ from headrace.data.annotated_pictures import AnnotatedPictures, Entry
 from headrace.data.annotations import Annotated, BadAnnotation, Box, Drawn
 from headrace.data.folder_layout import is_image
 from headrace.data.formats import Named, Report, Request
+from headrace.data.masks import read_file
 from headrace.data.source import Source, SourceFile
 
 ANNOTATIONS, PICTURES, SETS = "Annotations", "JPEGImages", "ImageSets"
-MASK_FOLDERS = ("SegmentationClass", "SegmentationObject")
+MASKS, OTHER_MASKS = "SegmentationClass", "SegmentationObject"
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -36,7 +38,9 @@ class Voc(AnnotatedPictures):
 
     def entries(self, source: Source, request: Request, report: Report) -> list[Entry]:
         """See `AnnotatedPictures.entries`."""
-        sheets, pictures, others = sorted_out(source.files())
+        files = source.files()
+        sheets, pictures, others = sorted_out(files)
+        masks = PictureFinder([file.path for file in files if MASKS in _folders(file)] if request.masks else [])
         if not sheets:
             raise DataInvalid(
                 f"{source.address} holds no VOC annotation ({len(pictures):,} pictures, no .xml file)",
@@ -56,7 +60,10 @@ class Voc(AnnotatedPictures):
         bare = [path for path in pictures if path not in taken]
         report.ignored += [Named(source.uri(path), "a picture without annotation") for path in bare]
         _note_sets(others, report)
-        return [Entry(path, partial(_read, source, taken[path])) for path in sorted(taken)]
+        return [
+            Entry(path, partial(_read, source, sheet, masks.picture_of(sheet)[0]))
+            for path, sheet in sorted(taken.items())
+        ]
 
 
 class PictureFinder:
@@ -73,8 +80,11 @@ class PictureFinder:
     def picture_of(self, sheet: str) -> tuple[str | None, str]:
         """The path of the picture that the XML file at SHEET describes, or None and why there is none."""
         stem = PurePosixPath(sheet).with_suffix("")
-        swapped = PurePosixPath(*(PICTURES if part == ANNOTATIONS else part for part in stem.parts))
-        for found in (self._by_stem.get(str(stem)), self._by_stem.get(str(swapped)), self._by_name.get(stem.name)):
+        beside = [
+            PurePosixPath(*(folder if p == ANNOTATIONS else p for p in stem.parts)) for folder in (PICTURES, MASKS)
+        ]
+        likely = [self._by_stem.get(str(path)) for path in (stem, *beside)]
+        for found in (*likely, self._by_name.get(stem.name)):
             if found and len(found) == 1:
                 return found[0], ""
             if found:
@@ -86,8 +96,8 @@ def sorted_out(files: Sequence[SourceFile]) -> tuple[list[str], list[str], list[
     """The paths of annotations and of pictures among FILES, and of all else with what it is."""
     sheets, pictures, others = [], [], []
     for file in files:
-        folders = PurePosixPath(file.path).parts[:-1]
-        if any(folder in folders for folder in MASK_FOLDERS):
+        folders = _folders(file)
+        if MASKS in folders or OTHER_MASKS in folders:
             continue
         if file.path.lower().endswith(".xml"):
             sheets.append(file.path)
@@ -96,6 +106,10 @@ def sorted_out(files: Sequence[SourceFile]) -> tuple[list[str], list[str], list[
         else:
             others.append((file.path, "lists of a split" if SETS in folders else "neither picture nor annotation"))
     return sheets, pictures, others
+
+
+def _folders(file: SourceFile) -> tuple[str, ...]:
+    return PurePosixPath(file.path).parts[:-1]
 
 
 def parse(content: bytes, uri: str) -> Annotated:
@@ -110,8 +124,9 @@ def parse(content: bytes, uri: str) -> Annotated:
     return Annotated(uri, objects, _size(root.find("size")))
 
 
-def _read(source: Source, sheet: str) -> Annotated:
-    return parse(source.read(sheet), source.uri(sheet))
+def _read(source: Source, sheet: str, mask: str | None) -> Annotated:
+    found = parse(source.read(sheet), source.uri(sheet))
+    return found if mask is None else replace(found, mask=read_file(source.read(mask), mask, source.uri(mask)))
 
 
 def _note_sets(others: Sequence[tuple[str, str]], report: Report) -> None:
