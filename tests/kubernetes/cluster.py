@@ -30,9 +30,14 @@ def _keeper(folder: Path) -> int | None:
     """The keeper's process id, if it lives."""
     try:
         pid = int((folder / "keeper.pid").read_text())
-        return pid if str(folder).encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") else None
+        return pid if str(folder) in _words(pid) else None
     except (OSError, ValueError):
         return None
+
+
+def _words(pid: int) -> list[str]:
+    """A process's command line."""
+    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
 
 
 def keep(folder: Path) -> None:
@@ -88,7 +93,11 @@ def _say_how(folder: Path) -> None:
 def _start_keeper(folder: Path, action: str) -> float:
     """Start the process that does ACTION in FOLDER unless one lives, and wait for its cluster; the seconds it took."""
     started = time.monotonic()
-    if not _keeper(folder):
+    keeper_id = _keeper(folder)
+    if keeper_id and action not in _words(keeper_id):
+        other = "with" if action == "keep" else "without"
+        sys.exit(f"A cluster {other} a node is up in {folder}: end it first (make cluster-down), or give CLUSTER=...")
+    if not keeper_id:
         shutil.rmtree(folder / "cluster", ignore_errors=True)
         (folder / "kubeconfig").unlink(missing_ok=True)
         folder.mkdir(parents=True, exist_ok=True)

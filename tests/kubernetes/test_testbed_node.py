@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace_testbed import node_tier
+from headrace_testbed import cgroups, node_tier
 from headrace_testbed.cache import cache_root
 from headrace_testbed.image_store import ImageStore, take_store
 from headrace_testbed.oci import Layer
@@ -88,3 +88,17 @@ def test_a_layer_lies_once_on_the_disk(tmp_path: Path):
     store.close()
     store.share([layer])
     assert blob.samefile(layer.file)
+
+
+def test_a_machine_without_cgroups_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cgroups, "_CGROUPS", tmp_path / "nowhere")
+    assert node_tier._no_cgroup() == "a node needs cgroups below /sys/fs/cgroup"
+    cgroups.remove_cgroups("headrace-node-1-node")
+
+
+def test_a_machine_whose_cgroups_cannot_be_written_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "memory" / f"headrace-trial-{os.getpid()}").touch()  # nobody can make a folder of that name
+    monkeypatch.setattr(cgroups, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(cgroups, "_END_SECONDS", 0)
+    assert node_tier._no_cgroup().startswith("a node needs writable cgroups: ")

@@ -219,6 +219,15 @@ def test_its_version_answers_tritonclient_through_its_service(
     assert right.mean() > 0.8
     assert result.get_response()["model_version"] == story["first"]
     story["address"] = address
+    (endpoint,) = node.api.list(f"{PODS}?labelSelector=headrace.dev/model-deployment=digits")
+    said = log(node, endpoint["metadata"]["name"], "serve/replica_*.log")
+    assert said, "what the runbooks read of a replica"
+
+
+def log(node: Node, name: str, which: str) -> str:
+    """The end of a log of Ray's in the pod NAME, as our runbooks say."""
+    command = f"tail -n 50 /tmp/ray/session_latest/logs/{which}"
+    return node.kubectl("exec", "-n", WORKSPACE, name, "--", "sh", "-c", command).strip()
 
 
 def deleted(node: Node, name: str) -> None:
@@ -255,6 +264,7 @@ def test_a_training_whose_worker_and_then_head_is_deleted_succeeds_in_the_same_m
     node.api.post(RUNS, training_run(release, "second", seed=1))
     until(lambda: epochs(mlflow, node, "second") >= 5)
     before = epochs(mlflow, node, "second")
+    assert log(node, pod(node, "second", "head"), "job-driver-*.log"), "what the runbooks read of a driver"
     deleted(node, pod(node, "second", "worker"))
     until(lambda: epochs(mlflow, node, "second") > before + 5)
     assert seen(node, f"{RUNS}/second")["status"]["attempt"] == 1, "a lost worker is no failure of the attempt"

@@ -9,10 +9,12 @@ from itertools import combinations, pairwise
 from typing import Any
 
 import pytest
+import typer.main
 import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
+from headrace.cli.main import app
 from headrace.monitoring import names, rules, runbooks, slo
 from headrace.monitoring.dashboards import draw
 from headrace.monitoring.dashboards.parts import Board, Panel
@@ -150,6 +152,32 @@ def test_a_runbook_says_what_it_means_how_to_look_and_what_to_do(name: str) -> N
     assert places == sorted(places)
     for target in re.findall(r"\]\(([^)]+\.md)\)", page):
         assert (ROOT / runbooks.FOLDER / target).resolve().exists(), target
+
+
+def commands(page: str) -> list[list[str]]:
+    """Every `headrace ...` of a page, in words, without what people put in place of the capitals."""
+    return [found.split() for found in re.findall(r"(?:^|[`$] ?)headrace ([a-z][^`\n#|]*)", page, re.MULTILINE)]
+
+
+def test_what_runbooks_say_to_type_is_typed_so() -> None:
+    there = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    pages = [*(ROOT / runbooks.FOLDER).glob("*.md"), *(ROOT / "docs" / name for name in ("operate.md", "backup.md"))]
+    found = [words for page in pages for words in commands(page.read_text())]
+    assert ["gc"] in found
+    for name, *rest in found:
+        assert name in there, name
+        options = {option for parameter in there[name].params for option in parameter.opts}
+        assert {word.partition("=")[0] for word in rest if word.startswith("-")} <= options, (name, rest)
+
+
+def test_the_cluster_s_runbooks_name_no_command_that_acts_on_a_laptop_only() -> None:
+    text = "".join(path.read_text() for path in (ROOT / runbooks.FOLDER).glob("*.md"))
+    assert {words[0] for words in commands(text)} <= {"gc"}  # of which they say that it removes nothing here
+
+
+def test_how_many_alerts_there_are_is_told_as_it_is() -> None:
+    page = (ROOT / "docs/monitoring.md").read_text()
+    assert f"recorded series and {len(runbooks.pages())} alerts" in page
 
 
 @pytest.mark.parametrize("alert", rules.alerts(), ids=lambda alert: f"{alert.name}-{alert.labels.get('window', '')}")

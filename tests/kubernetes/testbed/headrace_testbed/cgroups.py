@@ -13,14 +13,20 @@ _END_SECONDS = 60
 
 
 def hierarchies() -> list[Path]:
-    """The roots of all cgroup hierarchies of this machine: one with cgroup v2, a dozen with v1."""
+    """The roots of all cgroup hierarchies of this machine: one with cgroup v2, a dozen with v1, else none."""
+    if not _CGROUPS.is_dir():
+        return []
     if (_CGROUPS / "cgroup.controllers").exists():
         return [_CGROUPS]
     return sorted(each for each in _CGROUPS.iterdir() if each.is_dir() and not each.is_symlink())
 
 
 def make_cgroups(name: str) -> None:
-    """The cgroup NAME in every hierarchy, ready to take processes."""
+    """The cgroup NAME in every hierarchy, ready to take processes.
+
+    With cgroup v2 the controllers that the root does not give to its children yet are given, and stay so: whoever else
+    has begun to use one would lose it.
+    """
     for root in hierarchies():
         own = root / name
         own.mkdir(exist_ok=True)

@@ -34,6 +34,8 @@ def why_not() -> str:
 
 
 def _no_cgroup() -> str:
+    if not hierarchies():
+        return "a node needs cgroups below /sys/fs/cgroup"
     trial = f"headrace-trial-{os.getpid()}"
     try:
         make_cgroups(trial)
@@ -41,7 +43,7 @@ def _no_cgroup() -> str:
         return f"a node needs writable cgroups: {error}"
     finally:
         remove_cgroups(trial)
-    return "" if hierarchies() else "a node needs cgroups below /sys/fs/cgroup"
+    return ""
 
 
 def _no_overlay() -> str:
