@@ -1,0 +1,1 @@
+"""Multi-object tracking: trackers over any detector's boxes, and the measures that judge them. NumPy, without torch."""
