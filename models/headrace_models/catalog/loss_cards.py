@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from headrace_models.catalog.cards import Arguments, ComponentCard, NoArguments
+from headrace_models.catalog.detection_cards import DETECTION_LOSSES
 
 PositiveFloat = Annotated[float, Field(gt=0)]
 
@@ -135,4 +136,5 @@ LOSSES = (
         "Huber 1964, section 1",
         kind="loss",
     ),
+    *DETECTION_LOSSES,
 )

@@ -9,6 +9,7 @@ from pydantic import Field
 from headrace_models.catalog.activation_cards import ActivationName
 from headrace_models.catalog.cards import Arguments, ModelCard
 from headrace_models.catalog.classification_cards import CLASSIFICATION_MODELS
+from headrace_models.catalog.detection_cards import DETECTION_MODELS
 
 Width = Annotated[int, Field(ge=1, le=65_536)]
 
@@ -34,4 +35,5 @@ MODELS = (
         metric="iris: accuracy ≥ .93; digits: accuracy ≥ .95",
     ),
     *CLASSIFICATION_MODELS,
+    *DETECTION_MODELS,
 )

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from headrace_models.catalog.cards import Arguments, Direction, TaskCard
+from headrace_models.catalog.detection_cards import DETECTION_TASKS
 
 Pixels = Annotated[int, Field(ge=8, le=1024)]
 
@@ -82,4 +83,5 @@ TASKS = (
         default_model="mlp",
         label_kind="number",
     ),
+    *DETECTION_TASKS,
 )
