@@ -1,7 +1,7 @@
 """One object followed by a watch, in a thread of its own, so that whoever waits can do something else in between.
 
 The watch is resumed from the last version seen when it ends or breaks, and begun anew where that version is too old
-(410). A server that is away is waited for as by any request.
+(410) or the server says within it that it is troubled. A server that is away is waited for as by any request.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any
 import urllib3
 
 from headrace.api.kinds import Kind, Object
-from headrace.base.errors import HeadraceError
 from headrace.cluster.errors import ApiError
 from headrace.cluster.transport import Transport
 
+_GONE = 410  # the version is too old
 _WATCH_SECONDS = 240  # after which the server ends a watch, and we go on with another
 _SILENCE_SECONDS = 150.0  # a bookmark comes every minute; a connection that brings none is dead
-_BROKEN_SECONDS = 0.5
+_PAUSE_SECONDS = 0.5  # after a watch that broke or brought nothing: a server that ends each one is not to be flooded
 
 
 class Watcher:
@@ -33,7 +33,7 @@ class Watcher:
         self._kind, self._namespace, self._name = kind, namespace, name
         self._known = known
         self._version = "" if known is None else str(known["metadata"]["resourceVersion"])
-        self._news: queue.Queue[Object | HeadraceError | None] = queue.Queue()
+        self._news: queue.Queue[Object | Exception | None] = queue.Queue()
         self._stream: urllib3.BaseHTTPResponse | None = None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._work, name=f"headrace-watch-{name}", daemon=True)
@@ -56,15 +56,17 @@ class Watcher:
 
         Raises:
             Unavailable: the API server stays away.
+            HeadraceError: it refuses the watch.
         """
         try:
             news = self._news.get(timeout=seconds)
             while not self._news.empty():  # only the newest is of interest
                 later = self._news.get_nowait()
-                news = news if isinstance(news, HeadraceError) else later
+                news = news if isinstance(news, Exception) else later
         except queue.Empty:
             return self._known
-        if isinstance(news, HeadraceError):
+        if isinstance(news, Exception):
+            self._news.put(news)  # nothing comes after it
             raise news
         self._known = news
         return news
@@ -73,29 +75,34 @@ class Watcher:
         try:
             while not self._over.is_set():
                 try:
-                    self._watch()
+                    if not self._watch():
+                        self._over.wait(_PAUSE_SECONDS)
                 except ApiError as error:
-                    if error.status != 410:
+                    if error.status != _GONE and not error.temporary:
                         raise
                     self._version = ""
-        except HeadraceError as error:
-            self._news.put(error)
+                    self._over.wait(_PAUSE_SECONDS)
         except ApiError as error:
             self._news.put(error.headrace_error(f"watch {self._kind.kind} {self._name}"))
+        except Exception as error:  # whoever waits must not wait for a thread that has ended
+            self._news.put(error)
 
-    def _watch(self) -> None:
-        """Follow one watch to its end."""
+    def _watch(self) -> bool:
+        """Follow one watch to its end; whether it ended well and brought anything."""
         if not self._version:
             self._look()
         stream = self._transport.patiently(self._open)
         self._stream = stream
+        brought = False
         try:
             for event in _events(stream):
                 self._take(event)
+                brought = True
         except (urllib3.exceptions.HTTPError, OSError, ValueError):
-            self._over.wait(_BROKEN_SECONDS)  # it is resumed; a server that breaks each one is not to be flooded
+            return False
         finally:
             stream.close()
+        return brought
 
     def _open(self) -> urllib3.BaseHTTPResponse:
         query = {
