@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from headrace.api.kinds import LEASE, MODEL_DEPLOYMENT, MODEL_MONITOR, POD, TRAINING_RUN, Kind
-from headrace.api.parts import GROUP
+from headrace.api.parts import GROUP, RUN_ID_LABEL
 
 __all__ = [
     "ATTEMPT_LABEL",
@@ -41,5 +41,4 @@ WORKLOAD = Kind("kueue.x-k8s.io", "v1beta1", "Workload", "workloads")
 # Labels of what the operators make, and of its pods.
 TRAINING_RUN_LABEL = f"{GROUP}/training-run"
 ATTEMPT_LABEL = f"{GROUP}/attempt"
-RUN_ID_LABEL = f"{GROUP}/run-id"
 MODEL_DEPLOYMENT_LABEL = f"{GROUP}/model-deployment"

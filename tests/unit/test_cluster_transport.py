@@ -11,7 +11,6 @@ import pytest
 import urllib3
 
 from headrace.base.errors import InvalidInput, RunFailed, Unavailable
-from headrace.cluster.errors import UNAVAILABLE
 from headrace.cluster.transport import Transport
 
 URL = "https://10.0.0.1:6443"
@@ -71,7 +70,8 @@ def test_a_server_that_stays_away_is_named_after_the_time_that_is_told(monkeypat
     monkeypatch.setattr("headrace.cluster.transport.time.monotonic", lambda: sum(server.slept))
     with pytest.raises(Unavailable, match=f"{URL} could not be reached for 60 s") as raised:
         server.ask()
-    assert (raised.value.exit_code, raised.value.code) == (4, UNAVAILABLE)
+    assert (raised.value.exit_code, raised.value.code) == (4, "kubernetes-unavailable")
+    assert raised.value.waited_for
     assert 40 < sum(server.slept) <= 60
 
 

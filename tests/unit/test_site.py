@@ -27,7 +27,7 @@ def test_a_site_is_what_the_custom_resources_are_made_of() -> None:
     site = read({**SITE, "queue": "gpus", "gpusPerWorker": 1, "pods": {"worker": {"gpu": 1}}})
     assert site is not None
     assert (site.store.uri, site.queue, site.gpus_per_worker, site.pods.worker.gpu) == ("s3://models", "gpus", 1, 1)
-    assert (site.max_retries, site.namespace, site.authentication.mode) == (3, None, "token")
+    assert (site.max_retries, site.ttl_seconds_after_finished, site.authentication.mode) == (3, 604_800, "token")
     assert read(site.to_json()) == site
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from headrace.api.site import Site
-from headrace.base.errors import Cancelled, ChampionChanged, RunFailed
+from headrace.base.errors import Cancelled, ChampionChanged, InvalidInput, RunFailed, Superseded, Unavailable
 from headrace.cluster import LEASE, MODEL_DEPLOYMENT
 from headrace.steps import cluster_deployment
 from headrace.steps.cluster_alias import AliasRights, lease_name
@@ -126,7 +126,7 @@ def test_the_deployment_says_a_version_and_whose_run_it_is_of(cluster: FakeClust
     deploy(cluster, step, Registry())
     obj = cluster.get(MODEL_DEPLOYMENT, "digits")
     assert obj is not None
-    assert obj["metadata"]["annotations"] == {"headrace.dev/run-id": RUN}
+    assert obj["metadata"]["annotations"] == {"headrace.dev/run-id": RUN, "headrace.dev/run-attempt": "1"}
     assert obj["spec"]["model"] == {"name": "digits", "version": "2"}
 
 
@@ -232,12 +232,204 @@ def test_a_version_that_never_answers_is_given_up_with_what_it_waited_for(
     cluster: FakeCluster, step: Step, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old(cluster)
-    monkeypatch.setattr(cluster_deployment, "DEPLOY_SECONDS", -1.0)
-    why = "the image cannot be pulled"
-    cluster.script = [says(cluster, "1", ("True", "WaitingForPods", why), "False")]
-    with pytest.raises(RunFailed, match=r"did not answer within .* s: "):
+    now = [0.0]
+    monkeypatch.setattr(cluster_deployment, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    waits = says(cluster, "1", ("True", "WaitingForPods", "the image cannot be pulled"), "False")
+    cluster.script = [waits, lambda: now.append(now.pop() + 1799), lambda: now.append(now.pop() + 2)]
+    with pytest.raises(RunFailed, match=r"did not answer within 1800 s: the image cannot be pulled"):
+        deploy(cluster, step, Registry())
+    assert cluster.script == []
+    assert spec_of(cluster) == OLD_SPEC
+
+
+# what another attempt, or another person, does meanwhile
+
+
+def test_a_superseded_attempt_neither_puts_back_nor_gives_back(cluster: FakeCluster, step: Step) -> None:
+    old(cluster)
+
+    def newer() -> None:
+        fails_to_load(cluster)()
+        step.store.claim_attempt(RUN, "2")
+
+    cluster.script = [newer]
+    with pytest.raises(Superseded):
+        deploy(cluster, step, Registry())
+    assert spec_of(cluster)["model"]["version"] == "2"
+    assert holder(cluster) == f"run {RUN}"
+
+
+def test_an_attempt_that_is_superseded_while_it_puts_back_is_refused(
+    cluster: FakeCluster, step: Step, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newer attempt comes between the older one's last look at whose run it is and its write."""
+    old(cluster)
+    check, failed = step.store.check_attempt, False
+
+    def newer_comes(run_id: str, attempt: str) -> None:
+        check(run_id, attempt)
+        if failed and attempt == "1":
+            step.store.claim_attempt(RUN, "2")
+            annotations = {"headrace.dev/run-attempt": "2"}
+            cluster.patch(MODEL_DEPLOYMENT, "digits", {"metadata": {"annotations": annotations}})
+
+    def fails() -> None:
+        nonlocal failed
+        fails_to_load(cluster)()
+        failed = True
+
+    monkeypatch.setattr(step.store, "check_attempt", newer_comes)
+    monkeypatch.setattr(Step, "check_wanted", lambda _: None)
+    cluster.script = [fails]
+    with pytest.raises(Superseded):
+        deploy(cluster, step, Registry())
+    assert spec_of(cluster)["model"]["version"] == "2"
+
+
+def test_a_lock_that_a_newer_attempt_has_taken_over_is_not_given_back(cluster: FakeCluster, step: Step) -> None:
+    rights, newer = AliasRights(step, cluster), AliasRights(Step("deploy", RUN, "2", step.store), cluster)
+    rights.take("digits", "champion", holder=f"run {RUN}")
+    step.store.claim_attempt(RUN, "2")
+    newer.take("digits", "champion", holder=f"run {RUN}")
+    rights.give_back()
+    assert holder(cluster) == f"run {RUN}"
+    newer.give_back()
+    assert holder(cluster) is None
+
+
+def test_an_alias_that_moved_while_the_version_was_deployed_is_left_and_the_endpoint_put_back(
+    cluster: FakeCluster, step: Step
+) -> None:
+    old(cluster)
+    registry = Registry()
+
+    def a_person_moves_it() -> None:
+        registry.champion = "7"
+        answers(cluster)()
+
+    cluster.script = [a_person_moves_it]
+    with pytest.raises(ChampionChanged, match="moved to version 7"):
+        deploy(cluster, step, registry)
+    assert registry.champion == "7"
+    assert spec_of(cluster) == OLD_SPEC
+
+
+def test_a_right_that_was_lost_before_the_move_leaves_the_endpoint_as_it_was(cluster: FakeCluster, step: Step) -> None:
+    old(cluster)
+
+    def taken() -> None:
+        cluster.patch(LEASE, LEASE_NAME, {"spec": {"holderIdentity": "run digits-bbbbbbbb"}})
+        answers(cluster)()
+
+    cluster.script = [taken]
+    with pytest.raises(RunFailed) as raised:
+        deploy(cluster, step, registry := Registry())
+    assert (raised.value.code, registry.champion) == ("alias-lock-lost", "1")
+    assert spec_of(cluster) == OLD_SPEC
+    assert holder(cluster) == "run digits-bbbbbbbb"
+
+
+def test_a_wish_that_the_api_server_refuses_half_way_is_put_back(
+    cluster: FakeCluster, step: Step, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An endpoint that followed an alias is told a version in a patch, and the rest in an apply."""
+    old(cluster, model={"name": "digits", "alias": "champion"})
+
+    def refused(*_: Any, **__: Any) -> None:
+        assert spec_of(cluster)["model"]["version"] == "2"
+        raise InvalidInput("Kubernetes refused to apply ModelDeployment digits: too long")
+
+    monkeypatch.setattr(cluster, "apply", refused)
+    with pytest.raises(InvalidInput, match="too long"):
+        deploy(cluster, step, Registry())
+    assert spec_of(cluster)["model"] == {"name": "digits", "alias": "champion"}
+    assert holder(cluster) is None
+
+
+def test_a_service_that_is_away_leaves_the_wish_and_the_right_for_the_next_try(
+    cluster: FakeCluster, step: Step
+) -> None:
+    old(cluster)
+
+    def away() -> None:
+        raise Unavailable("the store cannot be reached")
+
+    cluster.script = [away, fails_to_load(cluster)]
+    with pytest.raises(Unavailable):
+        deploy(cluster, step, Registry())
+    assert (spec_of(cluster)["model"]["version"], holder(cluster)) == ("2", f"run {RUN}")
+    with pytest.raises(RunFailed, match="could not be loaded"):
         deploy(cluster, step, Registry())
     assert spec_of(cluster) == OLD_SPEC
+
+
+def test_an_interrupt_stays_one_where_the_store_is_away(
+    cluster: FakeCluster, step: Step, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any) -> None:
+        raise Unavailable("the store cannot be reached")
+
+    def killed() -> None:
+        monkeypatch.setattr(step.store, "read_json", away)
+        raise KeyboardInterrupt
+
+    cluster.script = [killed]
+    with pytest.raises(KeyboardInterrupt):
+        deploy(cluster, step, Registry())
+    assert spec_of(cluster)["model"]["version"] == "2"
+
+
+def test_another_model_with_a_version_of_the_same_number_is_another_version(cluster: FakeCluster, step: Step) -> None:
+    old(cluster, model={"name": "letters", "version": "2"})
+    answers(cluster)()
+    cluster.script = [fails_to_load(cluster)]
+    with pytest.raises(RunFailed, match="digits version 2 was not deployed"):
+        deploy(cluster, step, Registry())
+    assert spec_of(cluster)["model"] == {"name": "letters", "version": "2"}
+    other = {"model": {"name": "letters", "version": "2"}}
+    cluster.script = [lambda: cluster.patch(MODEL_DEPLOYMENT, "digits", {"spec": other})]
+    with pytest.raises(RunFailed, match="somebody changed what it is to serve"):
+        deploy(cluster, Step("deploy", RUN, "2", step.store), Registry())
+    assert spec_of(cluster)["model"] == {"name": "letters", "version": "2"}
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["a version before", "none before"])
+def test_a_status_that_is_written_while_an_endpoint_is_put_back_does_not_keep_it(
+    cluster: FakeCluster, step: Step, monkeypatch: pytest.MonkeyPatch, first: bool
+) -> None:
+    if not first:
+        old(cluster)
+    write, late = ("delete" if first else "patch"), [fails_to_load(cluster)]
+    original = getattr(cluster, write)
+
+    def operator_is_faster(kind: Any, *arguments: Any, **options: Any) -> Any:
+        if kind == MODEL_DEPLOYMENT and late:
+            late.pop()()
+        return original(kind, *arguments, **options)
+
+    monkeypatch.setattr(cluster, write, operator_is_faster)
+    cluster.script = [fails_to_load(cluster)]
+    with pytest.raises(RunFailed, match="could not be loaded"):
+        deploy(cluster, step, Registry())
+    assert late == []
+    assert spec_of(cluster) == (None if first else OLD_SPEC)
+
+
+def test_what_to_do_about_a_failure_is_said_by_case(cluster: FakeCluster, step: Step) -> None:
+    cluster.script = [fails_to_load(cluster)]
+    with pytest.raises(RunFailed) as first:
+        deploy(cluster, step, Registry())
+    old(cluster)
+    cluster.script = [fails_to_load(cluster)]
+    with pytest.raises(RunFailed) as later:
+        deploy(cluster, step, Registry())
+    cluster.script = [lambda: cluster.delete(MODEL_DEPLOYMENT, "digits")]
+    with pytest.raises(RunFailed, match="somebody deleted") as deleted:
+        deploy(cluster, step, Registry())
+    assert "the endpoint, a first one, is deleted" in first.value.action
+    assert "what was served before is served still" in later.value.action
+    assert "kubectl -n runs events --for modeldeployment/digits" in later.value.action
+    assert f"headrace resume {RUN}" in deleted.value.action
 
 
 def test_an_alias_that_moved_since_the_gate_deploys_nothing(cluster: FakeCluster, step: Step) -> None:

@@ -47,10 +47,14 @@ class Served:
     def __init__(self, *objects: dict[str, Any]) -> None:
         self.objects = list(objects)
 
+    def get(self, kind: Any, name: str) -> Any:
+        return next((obj for obj in self.objects if obj["metadata"]["name"] == name), None)
+
     def list(self, kind: Any, *, labels: str = "", fields: str = "") -> Any:
         return self.objects
 
     def delete(self, kind: Any, name: str, *, uid: str | None = None) -> bool:
+        assert uid == "u", "a delete that is sent again must not meet what was made meanwhile"
         self.objects.clear()
         return True
 

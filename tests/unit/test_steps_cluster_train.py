@@ -124,6 +124,7 @@ def test_the_training_run_says_all_that_the_driver_and_the_operator_need(step: S
     spec = obj["spec"]
     assert spec["manifestURI"] == f"file://{store.url}/splits/{SPLIT}"
     assert (spec["runID"], spec["runAttempt"], spec["experiment"], spec["queue"]) == (RUN, 1, "digits", "gpus")
+    assert spec["ttlSecondsAfterFinished"] == 7 * 24 * 3600
     assert timedelta(minutes=9) < hold_of(cluster) - datetime.now(UTC) < timedelta(minutes=11)
 
 
@@ -191,6 +192,23 @@ def test_a_pod_that_comes_after_a_killed_one_waits_on_for_the_same_training_run(
     assert hold_of(cluster) > datetime.now(UTC) + timedelta(minutes=9)
     assert run(cluster, step, site).values["package_sha256"] == PACKAGE
     assert [verb for verb, kind, _ in cluster.written if verb == "apply"] == ["apply"]
+
+
+def test_an_interrupt_stays_one_where_the_store_is_away(
+    step: Step, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any) -> None:
+        raise Unavailable("the store cannot be reached")
+
+    def killed() -> None:
+        monkeypatch.setattr(step.store, "read_json", away)
+        raise KeyboardInterrupt
+
+    cluster = FakeCluster()
+    cluster.script = [killed]
+    with pytest.raises(KeyboardInterrupt):
+        run(cluster, step, site)
+    assert hold_of(cluster) > datetime.now(UTC)
 
 
 def test_a_cancelled_step_lets_its_training_go(step: Step, site: Site, store: Store) -> None:
@@ -265,8 +283,9 @@ def test_after_the_last_retry_the_last_error_is_told(step: Step, site: Site, sto
     record = Unavailable("MLflow cannot be reached").to_record()
     store.write_json(step_uri(store, RUN, "train", "1.4", "error.json"), record)
     cluster.script = [fail(cluster, "RetriesExhausted", attempt=4)]
-    with pytest.raises(Unavailable, match=r"MLflow cannot be reached \(attempt 4, the last one\)"):
+    with pytest.raises(Unavailable, match=r"MLflow cannot be reached \(attempt 4, the last one\)") as raised:
         run(cluster, step, site)
+    assert raised.value.waited_for, "nobody is to wait for it again"
 
 
 @pytest.mark.parametrize(
@@ -287,6 +306,7 @@ def test_a_driver_that_was_stopped_is_not_why_it_failed(
     with pytest.raises(RunFailed, match="the head was lost") as raised:
         run(cluster, step, site)
     assert raised.value.code == code
+    assert f"kubectl -n runs describe trainingrun {NAME}" in raised.value.action
 
 
 def test_a_spec_that_the_operator_refuses_ends_the_step(step: Step, site: Site) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from headrace.base.errors import RunFailed, Unavailable
-from headrace.cluster.errors import UNAVAILABLE
 from headrace.steps.patience import PATIENCE_SECONDS, patiently
 
 
@@ -46,7 +45,28 @@ def test_one_that_stays_away_is_given_up() -> None:
     assert PATIENCE_SECONDS / 2 < service.time <= PATIENCE_SECONDS
 
 
-@pytest.mark.parametrize("error", [RunFailed("it is wrong"), Unavailable("no API server", code=UNAVAILABLE)])
+def waited_for() -> Unavailable:
+    error = Unavailable("no API server")
+    error.waited_for = True
+    return error
+
+
+def test_an_outage_long_after_another_is_given_as_much_patience() -> None:
+    service = Service(60)
+    outages = [60.0, 60.0]
+
+    def ask() -> str:
+        service.ask()
+        if not outages:
+            return "here"
+        service.time += 10 * PATIENCE_SECONDS  # it works for long, and then the service is away again
+        service._away_seconds = service.time + outages.pop()
+        return service.ask()
+
+    assert patiently(ask, service.told.append, now=lambda: service.time, sleep=service.sleep) == "here"
+
+
+@pytest.mark.parametrize("error", [RunFailed("it is wrong"), waited_for()])
 def test_what_waiting_cannot_mend_or_was_waited_for_is_raised_at_once(error: Exception) -> None:
     service = Service(60, error)
     with pytest.raises(type(error)):

@@ -246,10 +246,11 @@ def test_a_champion_that_no_check_asks_for_is_not_looked_at(registry: Registry, 
 def serve(registry: Registry, *, served: bool = False, fails: Exception | None = None, attempt: str = "1.1") -> Any:
     endpoint = {"url": "http://x/digits", "model": "digits", "version": "2"}
 
-    def deploy(part: Any, registration: Any, tell: Any) -> dict[str, Any]:
+    def deploy(part: Any, registration: Any, tell: Any, conclude: Any) -> dict[str, Any]:
         if fails is not None:
             raise fails
         registry.done.append("deploy")
+        conclude()
         return endpoint
 
     tools = DeployTools(

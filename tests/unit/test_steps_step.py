@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from headrace.base.errors import Cancelled, GateRefused, RunFailed, Superseded, Unavailable
+from headrace.steps import patience
 from headrace.steps.split import split_once
 from headrace.steps.step import LOST_EXIT_CODE, Outcome, Step, as_error, describe, run_step, uninterrupted
 from headrace.store import Store
@@ -64,6 +65,30 @@ def test_an_error_is_left_behind_with_its_exit_code(place: Path) -> None:
     assert error is not None
     assert (error["type"], error["message"], error["action"]) == ("GateRefused", "no", "train more")
     assert events(place)[-1]["state"] == "failed"
+
+
+@pytest.mark.parametrize(("site", "tries"), [("{}", 3), ("", 1)], ids=["on a cluster", "on a laptop"])
+def test_a_service_that_is_away_in_the_middle_of_a_step_is_waited_for_on_a_cluster_only(
+    place: Path, monkeypatch: pytest.MonkeyPatch, site: str, tries: int
+) -> None:
+    monkeypatch.setenv("HEADRACE_SITE", site)
+    monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.0)
+    tried: list[str] = []
+
+    def body(step: Step) -> Outcome:
+        tried.append(step.attempt)
+        if len(tried) < 3:
+            raise Unavailable("the store cannot be reached")
+        return Outcome({"package": "p"})
+
+    if site:
+        assert run_step("train", RUN, "2", body)["package"] == "p"
+        assert [event for event in events(place) if "trying again" in str(event.get("text"))]
+    else:
+        with pytest.raises(SystemExit) as left:
+            run_step("train", RUN, "2", body)
+        assert left.value.code == 4
+    assert len(tried) == tries
 
 
 def test_a_store_that_is_down_takes_the_error_but_not_its_exit_code(

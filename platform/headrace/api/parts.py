@@ -19,6 +19,7 @@ from headrace.api.texts import Address, ObjectName, Time, WebAddress
 GROUP = "headrace.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
+RUN_ID_LABEL = f"{GROUP}/run-id"  # of what is made for a run; an annotation of what outlives it
 
 
 class Part(BaseModel):

@@ -32,11 +32,13 @@ class Site(Part):
     gpus_per_worker: int = Field(
         default=0, ge=0, le=64, description="GPUs of a training worker whose spec says `auto`. Default 0."
     )
-    namespace: ObjectName | None = Field(
-        default=None, description="Where trainings and endpoints are made. Default: the step's own namespace."
-    )
     max_retries: int = Field(
         default=3, ge=0, le=100, description="Failed attempts of a training that are tried again. Default 3."
+    )
+    ttl_seconds_after_finished: int = Field(
+        default=604_800,
+        ge=0,
+        description="Seconds after its end when a training's object is deleted; what it made stays. Default a week.",
     )
 
     def to_json(self) -> str:

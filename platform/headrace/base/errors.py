@@ -117,8 +117,11 @@ class GateRefused(HeadraceError):
 
 
 class Unavailable(HeadraceError):
+    """A service cannot be reached. `waited_for`: whoever raises it has waited already, and nobody else is to."""
+
     code = "unavailable"
     exit_code = 4
+    waited_for = False
 
 
 class Cancelled(HeadraceError):

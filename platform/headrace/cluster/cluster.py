@@ -127,9 +127,11 @@ class Cluster:
         """Merge STATUS into the object's status; None where the object is gone."""
         return self.patch(kind, f"{name}/status", {"status": dict(status)})
 
-    def delete(self, kind: Kind, name: str, *, uid: str | None = None) -> bool:
-        """Delete the object, only the one of UID where that is given; whether it was there."""
-        options = {"propagationPolicy": "Background", **({"preconditions": {"uid": uid}} if uid else {})}
+    def delete(self, kind: Kind, name: str, *, uid: str | None = None, version: str | None = None) -> bool:
+        """Delete the object, only the one of UID and of VERSION where those are given; whether it was there."""
+        named = {"uid": uid, "resourceVersion": version}
+        preconditions = {key: value for key, value in named.items() if value is not None}
+        options = {"propagationPolicy": "Background", "preconditions": preconditions}
         try:
             self._transport.request(
                 "DELETE",

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 from headrace.base.errors import HeadraceError, InvalidInput, RunFailed
 
-UNAVAILABLE = "kubernetes-unavailable"  # code of the error for an API server that was waited for in vain
 _BUSY = 429
 _UNDECLARED = "failed to create typed patch object"  # an apply of a field that is not there is answered with a 500
 _LONGEST = 2000  # characters of a refusal: one of a patch may hold the whole object

@@ -92,10 +92,16 @@ class LeaseLock:
             code="lock-lost",
         )
 
-    def give_back(self) -> None:
-        """Let others have it; nothing happens where another has it already."""
+    def give_back(self, check: Callable[[], None] = lambda: None) -> None:
+        """Let others have it; nothing happens where another has it already.
+
+        Args:
+            check: raises where it is no longer ours to give. It is asked after the look: whoever takes the lock over
+                from then on has written to the Lease, and the giving back is refused.
+        """
         lease = self._cluster.get(LEASE, self.name)
         if lease is not None and self._holder(lease) == self.holder:
+            check()
             version = lease["metadata"]["resourceVersion"]
             free = {"holderIdentity": None, "renewTime": self._time()}
             self._cluster.patch(LEASE, self.name, {"metadata": {"resourceVersion": version}, "spec": free})

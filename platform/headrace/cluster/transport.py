@@ -1,8 +1,8 @@
 """One request to the API server: sent again while the server is away, and every refusal an error of ours.
 
 An API server that restarts, or is too busy, is no failure of a run that takes hours: requests are repeated with longer
-and longer pauses for PATIENCE_SECONDS. All of them may be: an apply says what is wanted, a patch carries the version
-that it was made from, a delete names a uid.
+and longer pauses for PATIENCE_SECONDS. All of them may be: an apply says what is wanted, as a patch of what only we
+write does; any other patch carries the version that it was made from, a delete names a uid.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 import urllib3
 
 from headrace.base.errors import Unavailable
-from headrace.cluster.errors import UNAVAILABLE, ApiError, refusal
+from headrace.cluster.errors import ApiError, refusal
 
 PATIENCE_SECONDS = 300.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 15.0
@@ -123,11 +123,13 @@ class Transport:
 
     def unavailable(self, told: str) -> Unavailable:
         """The error for a server that stays away."""
-        return Unavailable(
+        away = Unavailable(
             f"the Kubernetes API server at {self.host} could not be reached for {self._patience:.0f} s: {told}"[:1000],
             action="see that it runs and can be reached from here; what was begun in the cluster goes on meanwhile",
-            code=UNAVAILABLE,
+            code="kubernetes-unavailable",
         )
+        away.waited_for = True
+        return away
 
     def _send(
         self,

@@ -27,8 +27,17 @@ _POLL_SECONDS = 0.2
 _LONGEST_NAME = 52
 
 
-def deploy(deployment: Deployment, *, tell: Tell, timeout_seconds: float = 180.0) -> dict[str, str]:
+def deploy(
+    deployment: Deployment,
+    *,
+    tell: Tell,
+    conclude: Callable[[], None] = lambda: None,
+    timeout_seconds: float = 180.0,
+) -> dict[str, str]:
     """Serve DEPLOYMENT in place of what its name serves now; returns {"url", "model", "version"}.
+
+    Args:
+        conclude: called when every replica answers; where it raises, the deployment has failed.
 
     Raises:
         RunFailed: the version could not be loaded (in the front's own words) or did not come up in time; what was
@@ -46,6 +55,11 @@ def deploy(deployment: Deployment, *, tell: Tell, timeout_seconds: float = 180.0
     try:
         _wait_until_proven(head, wish, url, tell, timeout_seconds)
     except (RunFailed, KeyboardInterrupt):
+        _put_back(head, wish, previous, tell)
+        raise
+    try:
+        conclude()
+    except RunFailed:  # what is interrupted there may be concluded
         _put_back(head, wish, previous, tell)
         raise
     return {"url": url, "model": deployment.model, "version": deployment.stable.version}

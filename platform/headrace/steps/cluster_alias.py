@@ -1,8 +1,8 @@
 """The right to move an alias on a cluster: a Lease that a run holds from the gate's check to the move.
 
 The check and the move happen in two pods, with Kubeflow's own time between them, so the right belongs to the run. It is
-given back when a step ends the run's wish for it, and ends by itself when no pod of the run has come for it in
-SILENT_SECONDS.
+given back when a step ends the run's wish for it, but never by an attempt that a newer one has followed, and ends by
+itself when no pod of the run has come for it in SILENT_SECONDS.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from headrace.api.parts import GROUP
-from headrace.base.errors import Cancelled, HeadraceError, RunFailed
+from headrace.base.errors import HeadraceError, RunFailed, Unavailable
 from headrace.cluster.leases import LeaseLock, Leases
 from headrace.steps.step import Step
-from headrace.store.step_files import is_cancelled
 
 SILENT_SECONDS = 900.0  # from one step's end to the next one's first word: Kubeflow's beats, a pod's image, a full node
 ALIAS_ANNOTATION = f"{GROUP}/alias"
@@ -41,7 +40,7 @@ class AliasRights:
             silent_seconds=SILENT_SECONDS,
             about={ALIAS_ANNOTATION: reference},
         )
-        lock.take(lambda other: on_wait([other]) if on_wait is not None else None, self._check)
+        lock.take(lambda other: on_wait([other]) if on_wait is not None else None, self._step.check_wanted)
         self._held[reference] = lock
 
     def require(self, name: str, alias: str) -> None:
@@ -63,17 +62,20 @@ class AliasRights:
     def give_back(self) -> None:
         """Let others have what is held."""
         for lock in self._held.values():
-            with suppress(HeadraceError):  # it ends by itself
-                lock.give_back()
+            with suppress(HeadraceError):  # it ends by itself, or is a newer attempt's
+                lock.give_back(self._step.check)
         self._held.clear()
 
     @contextmanager
     def kept_only_for_the_next_step(self, *, wanted: bool) -> Iterator[None]:
-        """Give back what the block took, unless it ends well and the next step WANTED it, or its pod is moved."""
+        """Give back what the block took, unless it ends well and the next step WANTED it, its pod is moved, or a
+        service is away and the block is tried again."""
         try:
             yield
+        except Unavailable:
+            raise
         except KeyboardInterrupt:
-            if is_cancelled(self._step.store, self._step.run_id, self._step.attempt):
+            if self._step.ends_by_wish():
                 self.give_back()
             raise
         except BaseException:
@@ -81,11 +83,6 @@ class AliasRights:
             raise
         if not wanted:
             self.give_back()
-
-    def _check(self) -> None:
-        self._step.check()
-        if is_cancelled(self._step.store, self._step.run_id, self._step.attempt):
-            raise Cancelled(f"run {self._step.run_id} was cancelled", action="`headrace resume` goes on with it")
 
 
 def lease_name(reference: str) -> str:

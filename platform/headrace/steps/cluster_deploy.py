@@ -14,7 +14,6 @@ from headrace.api.site import Site
 from headrace.steps.cluster_alias import AliasRights
 from headrace.steps.cluster_deployment import ClusterDeployment, Deployments
 from headrace.steps.deploy import DeployTools, deploy_once
-from headrace.steps.patience import patiently
 from headrace.steps.step import Outcome, Step
 from headrace.steps.trained import Version
 
@@ -28,11 +27,11 @@ def cluster_deploy(
     from headrace.cluster import connect
     from headrace.tracking import registry
 
-    cluster = connect(namespace=site.namespace, on_trouble=step.message)
+    cluster = connect(on_trouble=step.message)
     rights = AliasRights(step, cluster)
     tools = cluster_tools(step, cluster, rights, site, registry.resolve, registry.set_alias)
     with rights.kept_only_for_the_next_step(wanted=False):
-        return patiently(lambda: deploy_once(step, tools, part, registration, alias), step.message)
+        return deploy_once(step, tools, part, registration, alias)
 
 
 def cluster_tools(
@@ -49,9 +48,12 @@ def cluster_tools(
         return ClusterDeployment(step, cluster, site, part, registration).serving()
 
     def deploy(
-        part: Mapping[str, Any], registration: Mapping[str, Any], _tell: Callable[[str], None]
+        part: Mapping[str, Any],
+        registration: Mapping[str, Any],
+        _tell: Callable[[str], None],
+        conclude: Callable[[], None],
     ) -> dict[str, Any]:
-        return ClusterDeployment(step, cluster, site, part, registration).deploy(_renewing(rights))
+        return ClusterDeployment(step, cluster, site, part, registration).deploy(_renewing(rights), conclude)
 
     return DeployTools(
         serving=serving,

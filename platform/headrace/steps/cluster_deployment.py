@@ -1,31 +1,32 @@
 """A ModelDeployment, applied and followed by a deploy step until the version truly answers.
 
 What the endpoint said before is in the store before it is changed, so that it can be put back by whichever pod of the
-attempt sees the version fail.
+attempt sees the version fail. Each write carries the attempt, in an annotation, so that what a newer attempt writes is
+always a change, and an older one that would write on top of it is refused.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from contextlib import suppress
 from typing import Any, Protocol
 
 from headrace.api.model_deployment import ModelDeploymentSpec, ModelDeploymentStatus
-from headrace.api.parts import GROUP
+from headrace.api.parts import GROUP, RUN_ID_LABEL
 from headrace.api.site import Site
-from headrace.base.errors import Cancelled, RunFailed
+from headrace.base.errors import HeadraceError, RunFailed, Superseded, Unavailable
 from headrace.cluster import MODEL_DEPLOYMENT, Kind, Object, Seen
 from headrace.cluster.leases import Leases
 from headrace.steps.cluster_wish import changes_to, wish
-from headrace.steps.patience import patiently
 from headrace.steps.step import Step
-from headrace.store.step_files import is_cancelled, read_note, write_note
+from headrace.store.step_files import read_note, write_note
 
-RUN_ID_ANNOTATION = f"{GROUP}/run-id"
+ATTEMPT_ANNOTATION = f"{GROUP}/run-attempt"
 BEFORE_NOTE = "deployment-before"
 TICK_SECONDS = 10.0
 DEPLOY_SECONDS = 1800.0  # images of several GB onto new nodes, then the model; a missing image never fails by itself
+_TRIES = 10  # of a write, each refused as somebody else has written: the operator does so on every change
 # Reasons of Accepted, Resolved and Progressing that end a wish; the others are waits.
 FAILURES = ("LoadFailed", "DeployFailed", "RayServiceInvalid", "NameTaken", "InvalidSpec", "NotFound")
 
@@ -33,10 +34,12 @@ FAILURES = ("LoadFailed", "DeployFailed", "RayServiceInvalid", "NameTaken", "Inv
 class Deployments(Leases, Protocol):
     """What a deployment needs of a cluster; see `headrace.cluster.Cluster`."""
 
+    namespace: str
+
     def apply(self, kind: Kind, manifest: Mapping[str, Any], *, force: bool = False) -> Object:
         """See there."""
 
-    def delete(self, kind: Kind, name: str, *, uid: str | None = None) -> bool:
+    def delete(self, kind: Kind, name: str, *, uid: str | None = None, version: str | None = None) -> bool:
         """See there."""
 
     def follow(self, kind: Kind, name: str, *, tick_seconds: float) -> Iterator[Seen]:
@@ -55,6 +58,7 @@ class ClusterDeployment:
         self.version: str = registration["model"]["version"]
         self._cluster = cluster
         self._wish = wish(part, registration, site)
+        self._before: Mapping[str, Any] | None = None
         self._told = ""
 
     def serving(self) -> dict[str, Any] | None:
@@ -64,40 +68,63 @@ class ClusterDeployment:
             return None
         return self._record(found)
 
-    def deploy(self, renew: Callable[[], None]) -> dict[str, Any]:
+    def deploy(self, renew: Callable[[], None], conclude: Callable[[], None]) -> dict[str, Any]:
         """Make it so; {"url", "model", "version"} once every replica answers with the version.
 
         Args:
             renew: called now and then while it takes.
+            conclude: called when every replica answers; where it raises, the deployment has failed.
 
         Raises:
-            RunFailed: the version could not be loaded, in the front's own words, or did not come up in DEPLOY_SECONDS;
-                the endpoint is as it was before.
+            RunFailed: the version could not be loaded, in the front's own words, or did not come up in DEPLOY_SECONDS.
+            HeadraceError: what the API server or CONCLUDE refused. Then, too, the endpoint is as it was before.
+            Superseded, Unavailable: it stays as it is, for the attempt or the try that comes next.
         """
-        before = self._remember()
-        self._apply()
+        self._before = self._remember()
         try:
-            return self._wait(renew)
-        except (RunFailed, Cancelled):
-            self._put_back(before)
+            endpoint = self._make(renew)
+            conclude()  # what is interrupted there may be concluded
+            return endpoint
+        except (Superseded, Unavailable):
             raise
+        except HeadraceError:
+            self._write(self._put_back)
+            raise
+
+    def _make(self, renew: Callable[[], None]) -> dict[str, Any]:
+        try:
+            self._write(self._apply)
+            return self._wait(renew)
         except KeyboardInterrupt:
-            if is_cancelled(self.step.store, self.step.run_id, self.step.attempt):
-                self._put_back(before)
+            if self.step.ends_by_wish():
+                with suppress(HeadraceError):  # there is no time to wait; a next attempt knows what was before
+                    self._write(self._put_back)
             raise
 
     # the wish
 
-    def _apply(self) -> None:
-        self.step.check()
-        annotations = {RUN_ID_ANNOTATION: self.step.run_id}
-        found = self._cluster.get(MODEL_DEPLOYMENT, self.name)
+    def _write(self, write: Callable[[Object | None], bool]) -> None:
+        """WRITE, given the endpoint as it is, until it is not refused for a change in between."""
+        for _ in range(_TRIES):
+            found = self._cluster.get(MODEL_DEPLOYMENT, self.name)
+            self.step.check()  # after the look: what a newer attempt writes from now on refuses what is written of it
+            if write(found):
+                return
+        raise self._failed("it changes all the time", "look at who changes it, then resume the run")
+
+    def _apply(self, found: Object | None) -> bool:
+        annotations = {RUN_ID_LABEL: self.step.run_id, ATTEMPT_ANNOTATION: self.step.attempt}
         if found is not None and "alias" in found["spec"]["model"]:  # somebody else's field, which no apply takes away
             model = {"alias": None, "name": self.model, "version": self.version}
-            changes = {"metadata": {"annotations": annotations}, "spec": {"model": model}}
-            self._cluster.patch(MODEL_DEPLOYMENT, self.name, changes)
+            if not self._patch(found, {"model": model}, annotations):
+                return False
         manifest = {"metadata": {"name": self.name, "annotations": annotations}, "spec": self._wish.to_record()}
         self._cluster.apply(MODEL_DEPLOYMENT, manifest, force=True)
+        return True
+
+    def _patch(self, found: Object, spec: Mapping[str, Any], annotations: Mapping[str, str]) -> bool:
+        metadata = {"resourceVersion": found["metadata"]["resourceVersion"], "annotations": annotations}
+        return self._cluster.patch(MODEL_DEPLOYMENT, self.name, {"metadata": metadata, "spec": spec}) is not None
 
     def _as_wished(self, spec: Mapping[str, Any]) -> bool:
         there = ModelDeploymentSpec.model_validate(spec)
@@ -107,41 +134,52 @@ class ClusterDeployment:
         """The spec that the endpoint had before this run, written down before anything is changed."""
         note = read_note(self.step.store, self.step.run_id, BEFORE_NOTE)
         found = self._cluster.get(MODEL_DEPLOYMENT, self.name)
-        if note is None or not self._is_ours(found):
+        if note is None or not self._is_of_the_run(found):
             note = {"spec": None if found is None else dict(found["spec"])}
             write_note(self.step.store, self.step.run_id, BEFORE_NOTE, note)
         before: Mapping[str, Any] | None = note["spec"]
         return before
 
-    def _is_ours(self, obj: Object | None) -> bool:
+    def _is_of_the_run(self, obj: Object | None) -> bool:
         """Whether a pod of this run, killed since, has changed OBJ already."""
-        if obj is None or obj["spec"]["model"].get("version") != self.version:
+        if obj is None or not self._names_the_version(obj):
             return False
-        return (obj["metadata"].get("annotations") or {}).get(RUN_ID_ANNOTATION) == self.step.run_id
+        return (obj["metadata"].get("annotations") or {}).get(RUN_ID_LABEL) == self.step.run_id
 
-    def _put_back(self, before: Mapping[str, Any] | None) -> None:
-        """Let the endpoint say what it said BEFORE, unless somebody has wished something else since."""
-        found = self._cluster.get(MODEL_DEPLOYMENT, self.name)
-        if found is None or found["spec"]["model"].get("version") != self.version:
-            return
-        if before is None:
-            self._cluster.delete(MODEL_DEPLOYMENT, self.name, uid=found["metadata"]["uid"])
-            self.step.message(f"{self.name}, which never answered, is deleted")
-        elif changes := changes_to(found["spec"], before):
-            self._cluster.patch(MODEL_DEPLOYMENT, self.name, {"spec": changes})
-            self.step.message(f"{self.name} is put back to {before['model'].get('version') or before['model']}")
+    def _names_the_version(self, obj: Object) -> bool:
+        model = obj["spec"]["model"]
+        return (model["name"], model.get("version")) == (self.model, self.version)
+
+    def _put_back(self, found: Object | None) -> bool:
+        """Let the endpoint say what it said before, unless somebody has wished something else since."""
+        if found is None or not self._names_the_version(found):
+            return True
+        if self._before is None:
+            metadata = found["metadata"]
+            if not self._cluster.delete(
+                MODEL_DEPLOYMENT, self.name, uid=metadata["uid"], version=metadata["resourceVersion"]
+            ):
+                return False
+            self.step.message(f"{self.name}, which was not there before, is deleted")
+        elif changes := changes_to(found["spec"], self._before):
+            if not self._patch(found, changes, {}):
+                return False
+            model = self._before["model"]
+            self.step.message(
+                f"{self.name} is put back to {model['name']} {model.get('version') or model.get('alias')}"
+            )
+        return True
 
     # waiting
 
     def _wait(self, renew: Callable[[], None]) -> dict[str, Any]:
         deadline = time.monotonic() + DEPLOY_SECONDS
         for seen in self._cluster.follow(MODEL_DEPLOYMENT, self.name, tick_seconds=TICK_SECONDS):
-            patiently(partial(self._check, seen.object), self.step.message)
-            assert seen.object is not None
-            if self._answers(seen.object):
-                return self._record(seen.object)
-            self._refuse_failure(seen.object)
-            status = _status(seen.object)
+            obj = self._still_wished(seen.object)
+            if self._answers(obj):
+                return self._record(obj)
+            self._refuse_failure(obj)
+            status = _status(obj)
             if status.message and status.message != self._told:
                 self._told = status.message
                 self.step.message(f"waiting: {status.message}")
@@ -150,16 +188,14 @@ class ClusterDeployment:
             renew()
         raise AssertionError("a watch never ends by itself")
 
-    def _check(self, obj: Object | None) -> None:
-        self.step.check()
-        if is_cancelled(self.step.store, self.step.run_id, self.step.attempt):
-            raise Cancelled(
-                f"run {self.step.run_id} was cancelled", action=f"`headrace resume {self.step.run_id}` goes on with it"
-            )
+    def _still_wished(self, obj: Object | None) -> Object:
+        self.step.check_wanted()
+        again = f"find out who; `headrace resume {self.step.run_id}` deploys it again"
         if obj is None:
-            raise self._failed("somebody deleted the ModelDeployment")
-        if obj["spec"]["model"].get("version") != self.version:
-            raise self._failed("somebody changed what it is to serve")
+            raise self._failed("somebody deleted the ModelDeployment", again)
+        if not self._names_the_version(obj):
+            raise self._failed("somebody changed what it is to serve", again)
+        return obj
 
     def _answers(self, obj: Object) -> bool:
         """Whether every replica answers with the version, and by the newest spec."""
@@ -181,10 +217,12 @@ class ClusterDeployment:
             if current and entry.reason in FAILURES:
                 raise self._failed(entry.message)
 
-    def _failed(self, why: str) -> RunFailed:
+    def _failed(self, why: str, action: str = "") -> RunFailed:
+        events = f"`kubectl -n {self._cluster.namespace} events --for modeldeployment/{self.name}` tells more"
+        left = "what was served before is served still" if self._before else "the endpoint, a first one, is deleted"
         return RunFailed(
             f"{self.model} version {self.version} was not deployed as {self.name}: {why}",
-            action=f"what was served before is served still; `kubectl describe modeldeployment {self.name}` tells more",
+            action=action or f"{left}; {events}",
             code="deploy-failed",
         )
 

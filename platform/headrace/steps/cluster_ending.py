@@ -12,15 +12,15 @@ from typing import Any, NoReturn
 
 from headrace.api.parts import Condition
 from headrace.api.training_run import TrainingRunStatus
-from headrace.base.errors import Cancelled, RunFailed, Superseded, error_from_record
+from headrace.base.errors import Cancelled, RunFailed, Superseded, Unavailable, error_from_record
 from headrace.steps.step import Step
 from headrace.store.step_files import read_error, read_result
 
 _EXHAUSTED = "RetriesExhausted"  # the reason of a training that may try no more
 
 
-def outcome(step: Step, name: str, status: TrainingRunStatus) -> dict[str, Any]:
-    """What the driver of the TrainingRun NAME gave, which ended with STATUS.
+def outcome(step: Step, namespace: str, name: str, status: TrainingRunStatus) -> dict[str, Any]:
+    """What the driver of the TrainingRun NAME in NAMESPACE gave, which ended with STATUS.
 
     Raises:
         HeadraceError: what it failed with; RunFailed where it left no word.
@@ -28,7 +28,9 @@ def outcome(step: Step, name: str, status: TrainingRunStatus) -> dict[str, Any]:
     ended = condition(status, "Succeeded")
     assert ended is not None
     attempt = f"{step.attempt}.{status.attempt}"
-    return _result(step, name, attempt) if ended.status == "True" else _fail(step, name, attempt, ended)
+    if ended.status != "True":
+        _fail(step, namespace, name, attempt, ended)
+    return _result(step, name, attempt)
 
 
 def condition(status: TrainingRunStatus, type_: str) -> Condition | None:
@@ -47,15 +49,18 @@ def _result(step: Step, name: str, attempt: str) -> dict[str, Any]:
     return found
 
 
-def _fail(step: Step, name: str, attempt: str, ended: Condition) -> NoReturn:
+def _fail(step: Step, namespace: str, name: str, attempt: str, ended: Condition) -> NoReturn:
     record = read_error(step.store, step.run_id, "train", attempt)
     if record is not None and _is_the_end(record, ended):
         last = f" (attempt {attempt.rpartition('.')[2]}, the last one)" if ended.reason == _EXHAUSTED else ""
-        raise error_from_record({**record, "message": f"{record.get('message')}{last}"})
+        error = error_from_record({**record, "message": f"{record.get('message')}{last}"})
+        if isinstance(error, Unavailable):
+            error.waited_for = True  # by the training; looking again would find the same word
+        raise error
     raise RunFailed(
         ended.message,
-        action=f"`kubectl describe trainingrun {name}` tells its story; `headrace resume` goes on from the newest "
-        "checkpoint",
+        action=f"`kubectl -n {namespace} describe trainingrun {name}` tells its story; `headrace resume {step.run_id}` "
+        "goes on from the newest checkpoint",
         code=_kebab(ended.reason),
     )
 

@@ -19,6 +19,9 @@ NAMESPACE = "kubeflow"  # where a single-user Kubeflow runs steps, and so where 
 class Endpoints(Protocol):
     """What is needed of a cluster; see `headrace.cluster.Cluster`."""
 
+    def get(self, kind: Kind, name: str) -> Object | None:
+        """See there."""
+
     def list(self, kind: Kind, *, labels: str = "", fields: str = "") -> list[dict[str, Any]]:
         """See there."""
 
@@ -69,4 +72,6 @@ def endpoint(obj: Object) -> dict[str, Any]:
 
 def remove(cluster: Endpoints, name: str) -> None:
     """Serve NAME no more; the operator ends its pods."""
-    cluster.delete(MODEL_DEPLOYMENT, name)
+    found = cluster.get(MODEL_DEPLOYMENT, name)
+    if found is not None:
+        cluster.delete(MODEL_DEPLOYMENT, name, uid=found["metadata"]["uid"])

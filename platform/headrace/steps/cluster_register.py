@@ -9,21 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from headrace.api.site import Site
 from headrace.steps.cluster_alias import AliasRights
-from headrace.steps.patience import patiently
 from headrace.steps.register import RegisterStep, RegisterTools
 from headrace.steps.register_tools import registry_tools
 from headrace.steps.step import Outcome, Step
 
 
-def cluster_register(
-    step: Step, part: Mapping[str, Any], training: Mapping[str, Any], *, moves_alias: bool, site: Site
-) -> Outcome:
-    """The body of the register step at SITE."""
+def cluster_register(step: Step, part: Mapping[str, Any], training: Mapping[str, Any], *, moves_alias: bool) -> Outcome:
+    """The body of the register step."""
     from headrace.cluster import connect
 
-    rights = AliasRights(step, connect(namespace=site.namespace, on_trouble=step.message))
+    rights = AliasRights(step, connect(on_trouble=step.message))
     tools = registry_tools(rights.take, rights.require, evaluate=None)
     return register_holding(step, rights, tools, part, training, moves_alias=moves_alias)
 
@@ -39,5 +35,4 @@ def register_holding(
 ) -> Outcome:
     """Register with TOOLS; what of RIGHTS the deploy step needs is held on to."""
     with rights.kept_only_for_the_next_step(wanted=not moves_alias):
-        body = RegisterStep(step, tools, part, training, moves_alias=moves_alias)
-        return patiently(body.run, step.message)
+        return RegisterStep(step, tools, part, training, moves_alias=moves_alias).run()

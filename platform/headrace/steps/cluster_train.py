@@ -15,7 +15,6 @@ from headrace.api.pods import PodSettings
 from headrace.api.site import Site
 from headrace.api.training_run import TrainingRunSpec
 from headrace.steps.cluster_training import ClusterTraining, Trainings
-from headrace.steps.patience import patiently
 from headrace.steps.step import Outcome, Step
 from headrace.steps.trained import Trained, Version, find_champion
 from headrace.store.step_files import read_note
@@ -28,7 +27,7 @@ def cluster_train(step: Step, part: Mapping[str, Any], split_fingerprint: str, c
     from headrace.cluster import connect
     from headrace.tracking.registry import resolve
 
-    cluster = connect(namespace=site.namespace, on_trouble=step.message)
+    cluster = connect(on_trouble=step.message)
     return ClusterTrainStep(step, cluster, site, part, split_fingerprint).run(champion, resolve)
 
 
@@ -46,7 +45,7 @@ class ClusterTrainStep:
     def run(self, champion_reference: str, resolve: Callable[[str], Version | None]) -> Outcome:
         """The step's body; RESOLVE finds the version that a reference names."""
         trained, known = self.trained, self.trained.known()
-        champion = patiently(lambda: find_champion(self.step, resolve, champion_reference), self.step.message)
+        champion = find_champion(self.step, resolve, champion_reference)
         if known is not None and self._is_whole(known) and not trained.unmeasured(known, champion):
             return Outcome(trained.values(known, champion, {}), "cached", "this was trained before")
         began = time.monotonic()
@@ -81,6 +80,7 @@ class ClusterTrainStep:
             authentication=site.authentication,
             queue=options.get("queue") or site.queue,
             max_retries=site.max_retries,
+            ttl_seconds_after_finished=site.ttl_seconds_after_finished,
         )
 
 

@@ -10,23 +10,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn, Protocol
 
-from headrace.api.parts import GROUP
+from headrace.api.parts import RUN_ID_LABEL
 from headrace.api.training_run import TrainingRunSpec, TrainingRunStatus
 from headrace.base import events
 from headrace.base.errors import Cancelled, RunFailed, SpecInvalid
 from headrace.cluster import TRAINING_RUN, Kind, Object, Seen
 from headrace.steps.cluster_ending import condition, outcome
 from headrace.steps.cluster_hold import Hold, Writes
-from headrace.steps.patience import patiently
 from headrace.steps.step import Step
-from headrace.store.step_files import is_cancelled
 
-RUN_ID_LABEL = f"{GROUP}/run-id"
 TICK_SECONDS = 10.0  # between two looks at whether the run is still wanted
 
 
 class Trainings(Writes, Protocol):
     """What following a training needs of a cluster; see `headrace.cluster.Cluster`."""
+
+    namespace: str
 
     def get(self, kind: Kind, name: str) -> Object | None:
         """See there."""
@@ -65,7 +64,7 @@ class ClusterTraining:
             self._begin(spec)
             return self._wait()
         except (KeyboardInterrupt, Cancelled):
-            if is_cancelled(self.step.store, self.step.run_id, self.step.attempt):
+            if self.step.ends_by_wish():
                 self._hold.let_go()
             raise
 
@@ -107,23 +106,14 @@ class ClusterTraining:
             self._tell(status)
             ended = condition(status, "Succeeded")
             if ended is not None and ended.status != "Unknown":
-                return outcome(self.step, self.name, status)
+                return outcome(self.step, self._cluster.namespace, self.name, status)
             self._refuse_the_refused(seen.object, status)
-            patiently(self._check, self.step.message)
+            self.step.check_wanted()
             self._hold.renew_if_due()
         raise AssertionError("a watch never ends by itself")
 
-    def _check(self) -> None:
-        """Raise Superseded or Cancelled where nobody wants this attempt any more."""
-        self.step.check()
-        if is_cancelled(self.step.store, self.step.run_id, self.step.attempt):
-            raise Cancelled(
-                f"attempt {self.step.attempt} of run {self.step.run_id} was cancelled",
-                action=f"`headrace resume {self.step.run_id}` goes on with it",
-            )
-
     def _gone(self) -> NoReturn:
-        self._check()
+        self.step.check_wanted()
         raise RunFailed(
             f"somebody deleted TrainingRun {self.name}",
             action=f"`headrace resume {self.step.run_id}` goes on from the newest checkpoint",

@@ -19,7 +19,8 @@ class DeployTools:
     """What the step needs of the rest of the platform.
 
     serving: the endpoint's record if it answers with exactly this version, replicas and resources, else None.
-    deploy: makes it so and returns {"url", "model", "version"} once every replica answers.
+    deploy: makes it so, calls its last argument once every replica answers, and returns {"url", "model", "version"}.
+        Where that call fails, the endpoint is put back as where the version fails; where it is interrupted, not.
     champion: the version that a reference names, or None.
     set_alias: moves an alias.
     take_alias: waits for the right to move an alias (the register step has it already).
@@ -27,7 +28,7 @@ class DeployTools:
     """
 
     serving: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any] | None]
-    deploy: Callable[[Mapping[str, Any], Mapping[str, Any], Callable[[str], None]], dict[str, Any]]
+    deploy: Callable[[Mapping[str, Any], Mapping[str, Any], Callable[[str], None], Callable[[], None]], dict[str, Any]]
     champion: Callable[[str], Version | None]
     set_alias: Callable[..., None]
     take_alias: Callable[..., None]
@@ -63,28 +64,37 @@ def deploy_once(
     """The step's body.
 
     Raises:
-        ChampionChanged: the alias no longer names the version that the gate compared with.
+        ChampionChanged: the alias no longer names the version that the gate compared with, before the deployment or
+            after it; then the endpoint is as it was.
     """
     model = registration["model"]
     name, version = model["name"], model["version"]
+
+    def is_named() -> bool:
+        """Whether the alias names the version already, being where it may be moved from."""
+        current = tools.champion(f"{name}@{alias}")
+        _require_judged(step, current, registration, alias)
+        return current is not None and current.version == version
+
+    def move() -> None:
+        with uninterrupted():
+            if not is_named():  # a deployment takes its time, and a person in MLflow's UI asks for no lock
+                tools.require_alias(name, alias)
+                tools.set_alias(name, alias, version, check=step.check)
+
     tools.take_alias(name, alias, holder=f"run {step.run_id}", on_wait=step.waiting)
-    _require_judged(step, tools.champion(f"{name}@{alias}"), registration, alias)
-    endpoint = tools.serving(part, registration)
-    served = endpoint is not None
+    named, endpoint = is_named(), tools.serving(part, registration)
+    done = named and endpoint is not None
     if endpoint is None:
         step.check()
-        endpoint = tools.deploy(part, registration, step.message)
-    current = tools.champion(f"{name}@{alias}")
-    moved = current is None or current.version != version
-    if moved:
-        with uninterrupted():
-            tools.require_alias(name, alias)
-            tools.set_alias(name, alias, version, check=step.check)
+        endpoint = tools.deploy(part, registration, step.message, move)
+    elif not named:
+        move()
     values = {
         "endpoint": {key: endpoint[key] for key in ("url", "model", "version")},
         "model": {**model, "alias": alias},
     }
-    if served and not moved:
+    if done:
         return Outcome(values, "cached", f"{part['name']} answers with version {version} already")
     return Outcome(values)
 

@@ -47,8 +47,14 @@ def serving(part: Mapping[str, Any], registration: Mapping[str, Any]) -> dict[st
     return next((one for one in deployments() if one["name"] == part["name"] and one["state"] == "ready"), None)
 
 
-def deploy(part: Mapping[str, Any], registration: Mapping[str, Any], tell: Callable[[str], None]) -> dict[str, Any]:
-    """Serve what the register step registered as PART says; returns when every replica answers with it."""
+def deploy(
+    part: Mapping[str, Any],
+    registration: Mapping[str, Any],
+    tell: Callable[[str], None],
+    conclude: Callable[[], None],
+) -> dict[str, Any]:
+    """Serve what the register step registered as PART says; returns when every replica answers with it and CONCLUDE
+    has ended well."""
     from headrace.local import deployments
     from headrace.local.desired_state import Deployment
 
@@ -59,4 +65,4 @@ def deploy(part: Mapping[str, Any], registration: Mapping[str, Any], tell: Calla
         replicas=part["replicas"],
         resources=dict(part["resources"]),
     )
-    return dict(deployments.deploy(deployment, tell=tell))
+    return dict(deployments.deploy(deployment, tell=tell, conclude=conclude))

@@ -1,8 +1,9 @@
 """Waiting for a service that is away, inside a step on a cluster.
 
 There a failed program is the end of a run (Kubeflow tries lost pods again, not failed programs), and MLflow, its
-database or the store may be restarted at any time. So what a second try can mend is tried again for some minutes. On a
-laptop the person who sees the error is nearer than that.
+database or the store may be restarted at any time. So a step's whole body is done again for some minutes, and takes
+from the store and the cluster what it did already; nothing inside it waits, but the API server's transport for that. On
+a laptop the person who sees the error is nearer than that.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from headrace.base.errors import Unavailable
-from headrace.cluster.errors import UNAVAILABLE
 
 PATIENCE_SECONDS = 300.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2.0, 30.0
@@ -29,16 +29,21 @@ def patiently(
 ) -> Result:
     """What DO gives, which is done again while a service is away. Everything that DO does may be done twice.
 
+    A try that lasts longer than PATIENCE_SECONDS has found all services there, since each call gives up sooner: what it
+    fails with is another outage, with as much patience.
+
     Raises:
-        Unavailable: it stayed away for PATIENCE_SECONDS; an API server, which was waited for already, at once.
+        Unavailable: it stayed away for PATIENCE_SECONDS; one that was waited for already, at once.
     """
     began, pause = None, FIRST_PAUSE_SECONDS
     while True:
+        tried = now()
         try:
             return do()
         except Unavailable as error:
-            began = now() if began is None else began
-            if error.code == UNAVAILABLE or now() + pause - began > PATIENCE_SECONDS:
+            if began is None or now() - tried > PATIENCE_SECONDS:
+                began, pause = now(), FIRST_PAUSE_SECONDS
+            if error.waited_for or now() + pause - began > PATIENCE_SECONDS:
                 raise
             tell(f"{error.message}; trying again in {pause:.0f} s")
         sleep(pause)

@@ -12,7 +12,7 @@ from typing import Any
 
 from headrace.base.errors import ChampionChanged, GateRefused
 from headrace.spec.gate import evaluate_gate, parse_check
-from headrace.steps.step import Artifact, Outcome, Step, describe, run_step, site_here, uninterrupted, uri_of
+from headrace.steps.step import Artifact, Outcome, Step, describe, on_cluster, run_step, uninterrupted, uri_of
 from headrace.steps.trained import Version, find_champion, read_evaluation
 from headrace.store.step_files import write_note
 
@@ -64,11 +64,11 @@ def register(
     """
 
     def body(step: Step) -> Outcome:
-        part, trained, site = step.part(register_spec), step.part(training), site_here()
-        if site is not None:
+        part, trained = step.part(register_spec), step.part(training)
+        if on_cluster():
             from headrace.steps.cluster_register import cluster_register
 
-            outcome = cluster_register(step, part, trained, moves_alias=not deploy_spec, site=site)
+            outcome = cluster_register(step, part, trained, moves_alias=not deploy_spec)
         else:
             from headrace.steps.register_tools import local_tools
 

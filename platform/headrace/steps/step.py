@@ -14,24 +14,26 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, TypeVar
 
 from headrace.base import events
-from headrace.base.errors import Cancelled, HeadraceError, RunFailed
+from headrace.base.errors import Cancelled, HeadraceError, RunFailed, Unavailable
 from headrace.base.home import SITE_VARIABLE
 from headrace.base.jsonfile import canonical
 from headrace.store import Store
 from headrace.store.run_events import told_in_store
-from headrace.store.step_files import forget_error, read_note, result_uri, step_uri
+from headrace.store.step_files import forget_error, is_cancelled, read_note, result_uri, step_uri
 
 if TYPE_CHECKING:
     from headrace.api.site import Site
 
 AT_RUN = "at-run"  # the value of a parameter that the step finds out by itself (scheduled runs)
 LOST_EXIT_CODE = 70  # of a step that ended without a word (EX_SOFTWARE)
+
+Done = TypeVar("Done")
 
 
 class Artifact(Protocol):
@@ -66,6 +68,21 @@ class Step:
     def check(self) -> None:
         """Raise Superseded if a newer attempt owns the run."""
         self.store.check_attempt(self.run_id, self.attempt)
+
+    def check_wanted(self) -> None:
+        """Raise Superseded or Cancelled where nobody wants this attempt any more."""
+        self.check()
+        if is_cancelled(self.store, self.run_id, self.attempt):
+            raise Cancelled(
+                f"attempt {self.attempt} of run {self.run_id} was cancelled",
+                action=f"`headrace resume {self.run_id}` goes on with it",
+            )
+
+    def ends_by_wish(self) -> bool:
+        """Whether a step that is being ended was cancelled, and not only moved; a store that is away does not tell."""
+        with suppress(Unavailable):
+            return is_cancelled(self.store, self.run_id, self.attempt)
+        return False
 
     def message(self, text: str) -> None:
         """Tell people what it is doing."""
@@ -173,10 +190,10 @@ def _carry_out(step: Step, body: Callable[[Step], Outcome], ended: list[bool]) -
     began = time.monotonic()
     events.emit("step", step=step.name, state="running")
     try:
-        _wait_for_store(step, lambda: _begin(step))
-        outcome = body(step)
+        _patiently(step, lambda: _begin(step))
+        outcome = _patiently(step, lambda: body(step))
         result = _result(step, outcome, time.monotonic() - began)
-        _wait_for_store(step, lambda: _conclude(step, result))
+        _patiently(step, lambda: _conclude(step, result))
     except BaseException as error:
         ended.append(True)
         _fail(step, error, time.monotonic() - began)
@@ -185,8 +202,8 @@ def _carry_out(step: Step, body: Callable[[Step], Outcome], ended: list[bool]) -
     return result
 
 
-def _wait_for_store(step: Step, do: Callable[[], None]) -> None:
-    """DO it; on a cluster, where nobody sees to it, the store is waited for if it is away."""
+def _patiently(step: Step, do: Callable[[], Done]) -> Done:
+    """What DO gives; on a cluster, where nobody sees to it, a service that is away is waited for."""
     if not on_cluster():
         return do()
     from headrace.steps.patience import patiently

@@ -71,10 +71,12 @@ class FakeCluster:
         self.written.append(("patch", kind.kind, name))
         return self._store(kind, _merged(before, changes))
 
-    def delete(self, kind: Kind, name: str, *, uid: str | None = None) -> bool:
+    def delete(self, kind: Kind, name: str, *, uid: str | None = None, version: str | None = None) -> bool:
         """See `Cluster.delete`."""
         before = self._objects.get((kind.kind, name))
         if before is None or uid not in (None, before["metadata"]["uid"]):
+            return False
+        if version not in (None, before["metadata"]["resourceVersion"]):
             return False
         self.written.append(("delete", kind.kind, name))
         del self._objects[kind.kind, name]

@@ -65,7 +65,6 @@ class Workspace:
                 "store": {"uri": self.store.url},
                 "mlflow": {"trackingURI": self.mlflow.url},
                 "pods": pods,
-                "namespace": self.namespace,
                 "maxRetries": 1,
             }
         )
