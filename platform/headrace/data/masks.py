@@ -78,7 +78,7 @@ def shapes_origin(objects: Sequence[Drawn], size: tuple[int, int]) -> dict[str, 
             raise BadAnnotation(f"{drawn.uri} has no segmentation")
         try:
             shapes.append([None if drawn.crowd else drawn.name, _checked(drawn.mask, size)])
-        except (TypeError, ValueError, KeyError, IndexError) as error:
+        except (TypeError, ValueError, KeyError, IndexError, OverflowError) as error:
             raise BadAnnotation(f"the segmentation of {drawn.uri} cannot be read: {error}") from error
     return {"size": list(size), "shapes": shapes}
 

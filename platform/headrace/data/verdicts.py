@@ -80,6 +80,7 @@ def check_classes(report: Report, classes: Mapping[tuple[str, str], int], label_
     if label_kind == "annotation" and not names:
         action = "check data.source and data.format; every problem is in findings"
         findings = [Finding(p.uri, p.reason, "", p.action) for p in report.problems[:MOST_TOLD]]
+        findings += [Finding(named.uri, named.reason, "", "not taken") for named in report.ignored[:MOST_TOLD]]
         raise DataInvalid("no picture has an object", action=action, findings=findings)
     if label_kind == "class" and len(names) < 2:
         dropped = (
@@ -136,8 +137,9 @@ def findings_of(summary: Mapping[str, Any]) -> tuple[Finding, ...]:
         named = "; ".join(" = ".join(pair) for pair in pairs[:5])
         told.append(Finding("equal content", f"{duplicates:,} samples equal an earlier one ({named})", "", kept))
     if ignored := summary["ignored"]["count"]:
-        names = ", ".join(f["uri"].rsplit("/", 1)[-1] for f in summary["ignored"]["files"][:5])
-        told.append(Finding("other files", f"{ignored:,} ({names}{', ...' if ignored > 5 else ''})", "", "ignored"))
+        first = [f"{f['uri'].rsplit('/', 1)[-1]}: {f['reason']}" for f in summary["ignored"]["files"][:5]]
+        given = f"{ignored:,} ({'; '.join([*first, *(['...'] if ignored > 5 else [])])})"
+        told.append(Finding("other files", given, "", "ignored"))
     return (*told, *(Finding(**note) for note in summary["notes"]))
 
 
