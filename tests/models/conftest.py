@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from sklearn import datasets
 
+from headrace.data import builtin_shapes
 from headrace_models.layers import build_loss, build_optimizer, build_schedule
 from headrace_models.package import build_model
 from headrace_models.tasks import Sample, Schema, Task, build_task
@@ -46,6 +47,26 @@ def load_digits() -> Split:
         for place, (image, label) in enumerate(zip(data.images, data.target, strict=True))
     ]
     return *halves(samples, 0.7), Schema("label", tuple("0123456789"))
+
+
+def load_shapes() -> Split:
+    """`builtin:shapes`, 240 pictures with circles, squares and triangles: 70 % to train on, 30 % to judge."""
+    samples = []
+    for number in range(builtin_shapes.PICTURES):
+        pixels, objects = builtin_shapes.scene(random.Random(f"shapes/{number}"))
+        annotation = {
+            "size": list(pixels.shape[:2]),
+            "boxes": [[each.left, each.top, each.right, each.bottom] for each in objects],
+            "names": [each.name for each in objects],
+        }
+        samples.append(Sample(f"s{number}", png(pixels), {"annotation": annotation}))
+    return *halves(samples, 0.7), Schema("annotation", builtin_shapes.CLASSES)
+
+
+@pytest.fixture(scope="session")
+def shapes() -> Split:
+    """See `load_shapes`."""
+    return load_shapes()
 
 
 @pytest.fixture(scope="session")
