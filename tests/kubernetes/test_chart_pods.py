@@ -38,15 +38,28 @@ def test_the_site_is_what_a_step_reads(render: Render, profile: str) -> None:
         "nodeSelector": {"gpu": "yes"},
         "worker": {"cpu": "2", "memory": "40Gi", "gpu": 1},
     }
-    values = {"profile": profile, "site": {"queue": "gpus", "gpusPerWorker": 1, "maxRetries": 5, "pods": pods}}
-    site = Site.model_validate_json(render(**values).one("ConfigMap", "headrace-site")["data"]["HEADRACE_SITE"])
-    assert site.store.uri == "s3://headrace/store"
-    assert site.store.secret_name == "headrace-store"
-    assert site.mlflow.tracking_uri == f"http://headrace-mlflow.{NAMESPACE}.svc:5000"
-    assert (site.queue, site.gpus_per_worker, site.max_retries) == ("gpus", 1, 5)
-    assert (site.pods.worker.cpu, site.pods.worker.memory, site.pods.worker.gpu) == ("2", "40Gi", 1)
-    assert site.pods.image == "headrace/runtime:0.1.0"
-    assert {each.name for each in site.pods.environment} == {"AWS_REGION", "AWS_ENDPOINT_URL", "OMP_NUM_THREADS"}
+    site = {"queue": "gpus", "gpusPerWorker": 1, "maxRetries": 5, "ttlSecondsAfterFinished": 86_400, "pods": pods}
+    values = {"profile": profile, "site": site}
+    told = Site.model_validate_json(render(**values).one("ConfigMap", "headrace-site")["data"]["HEADRACE_SITE"])
+    assert told.store.uri == "s3://headrace/store"
+    assert told.store.secret_name == "headrace-store"
+    assert told.mlflow.tracking_uri == f"http://headrace-mlflow.{NAMESPACE}.svc:5000"
+    assert (told.queue, told.gpus_per_worker, told.max_retries) == ("gpus", 1, 5)
+    assert told.ttl_seconds_after_finished == 86_400
+    assert (told.pods.worker.cpu, told.pods.worker.memory, told.pods.worker.gpu) == ("2", "40Gi", 1)
+    assert told.pods.image == "headrace/runtime:0.1.0"
+    assert {each.name for each in told.pods.environment} == {"AWS_REGION", "AWS_ENDPOINT_URL", "OMP_NUM_THREADS"}
+
+
+def test_a_site_that_says_nothing_is_what_steps_take_for_granted(render: Render) -> None:
+    told = json.loads(render().one("ConfigMap", "headrace-site")["data"]["HEADRACE_SITE"])
+    granted = {name: told.pop(name) for name in ("gpusPerWorker", "maxRetries", "ttlSecondsAfterFinished")}
+    site = Site.model_validate(told)
+    assert granted == {
+        "gpusPerWorker": site.gpus_per_worker,
+        "maxRetries": site.max_retries,
+        "ttlSecondsAfterFinished": site.ttl_seconds_after_finished,
+    }
 
 
 def test_an_endpoint_that_the_site_s_pods_name_stands_once(render: Render) -> None:
