@@ -66,6 +66,7 @@ REFUSED: list[tuple[Object, str, str]] = [
     (training_run(train={"batchSize": 2, "workers": {"max": 4}}), "spec.train.batchSize", "raise batchSize"),
     (training_run(train={"epochs": 0}), "spec.train.epochs", "greater than or equal to 1"),
     (training_run(train={"precision": "float8"}), "spec.train.precision", 'supported values: "float32", "bfloat16"'),
+    (training_run(train={"parallel": "dp"}), "spec.train.parallel", "ddp"),
     (training_run(train={"emaDecay": 1}), "spec.train.emaDecay", "less than 1"),
     (
         training_run(train={"losses": [{"task": "ocr", "name": "ctc"}]}),

@@ -28,6 +28,7 @@ from headrace.data import split_data
 from headrace.local.ray_head import Head, ensure_head, head_environment, stop_head
 from headrace.store import Store
 from headrace.training import Connection, TrainingRequest, TrainingResult, run_training
+from headrace.training.checkpoint import read_checkpoint
 from headrace.training.checkpoint_folder import committed
 from headrace_models.package import load_package, pack_code
 
@@ -222,6 +223,31 @@ def test_a_killed_worker_costs_no_epoch_and_no_bit_of_the_model(
     assert result.package_sha256 == straight[1].package_sha256
     assert [event["epoch"] for event in runs.told(request, "metrics")] == list(range(1, EPOCHS + 1))
     assert "training starts again" in runs.told(request, "message")[0]["text"]
+
+
+def test_sharded_weights_survive_a_killed_worker_and_make_the_package_that_ddp_makes(
+    runs: Runs, head: Head, straight: tuple[TrainingRequest, TrainingResult], in_thread: Any
+) -> None:
+    request = runs.request(parallel="fsdp")
+    training = in_thread(lambda: run_training(request, connection=runs.connection))
+    runs.wait_for_epoch(request, 3)
+    assert ray_processes(head, "RayTrainWorker")[0].send(signal.SIGKILL)
+    result = training()
+    sharded, plain = load_package(result.package_uri), load_package(straight[1].package_uri)
+    ours, theirs = sharded.model.state_dict(), plain.model.state_dict()
+    assert list(ours) == list(theirs)
+    for name, value in ours.items():
+        assert type(value) is type(theirs[name])
+        assert float((value - theirs[name]).abs().max()) < 1e-3, name
+    assert result.best_epoch == straight[1].best_epoch
+    checkpoints = [
+        Path(runs.store.path(asked.checkpoints_uri)) / (committed(runs.store, asked.checkpoints_uri) or ())[-1]
+        for asked in (request, straight[0])
+    ]
+    states = [read_checkpoint(folder) for folder in checkpoints]
+    assert states[0][1].keys() == states[1][1].keys()
+    for name, value in states[0][0].items():
+        assert value.shape == states[1][0][name].shape
 
 
 DRIVER = """

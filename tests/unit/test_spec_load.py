@@ -89,9 +89,11 @@ def test_the_designs_own_spec_has_this_canonical_record_and_hash(tmp_path: Path)
             "losses": [{"task": "image-classification", "name": "cross-entropy", "args": {}, "weight": 1.0}],
             "schedule": {"name": "constant", "args": {}},
             "workers": {"min": 2, "max": 2},
+            "parallel": "ddp",
             "gpus_per_worker": "auto",
             "seed": 0,
             "precision": "float32",
+            "compile": False,
             "accumulate_steps": 1,
             "clip_norm": None,
             "ema_decay": None,
@@ -104,7 +106,7 @@ def test_the_designs_own_spec_has_this_canonical_record_and_hash(tmp_path: Path)
         "register": {"name": "digits", "alias": "champion"},
         "deploy": {"name": "digits", "replicas": 1, "resources": {"cpus": None, "gpus": None, "memory_bytes": None}},
     }
-    assert spec.sha256 == "829cf1908b340d5a60583e752d9c5afc689adb7636bd5aa4f0b3ec896332b8f3"
+    assert spec.sha256 == ""
 
 
 def test_every_spelling_of_the_same_spec_has_the_same_hash() -> None:
@@ -364,6 +366,9 @@ def test_a_misspelt_name_is_told_with_the_one_that_was_meant(changes: Any, where
         ({"train": {"losses": []}}, "train.losses", "add one for image-classification"),
         ({"train": {"loss": "focal", "losses": ["focal"]}}, "train.loss", "move it into `losses`"),
         ({"train": {"batch_size": 3, "workers": 4}}, "train.batch_size", "raise batch_size or take fewer workers"),
+        ({"train": {"parallel": "fspd"}}, "train.parallel", "write `fsdp`"),
+        ({"train": {"compile": "yes"}}, "train.compile", "write true or false"),
+        ({"train": {"compile": True, "parallel": "fsdp"}}, "train.compile", "remove one"),
         ({"train": 3}, "train", "write `key: value` lines below it"),
         ({"gate": ["accuracy > 95%"]}, "gate[0]", "write a fraction, as 0.95 for 95 %"),
         ({"gate": [3]}, "gate[0]", 'put it in quotes: "3"'),

@@ -125,11 +125,16 @@ class Train(Part):
     )
     schedule: Named = Field(default=Named(name="constant"), description="How the learning rate changes.")
     workers: Workers = Field(default=Workers(), description="Training processes, each in a pod of its own.")
+    parallel: Literal["ddp", "fsdp"] = Field(
+        default="ddp",
+        description="What several workers share: the data (ddp), or weights, gradients and optimizer state too (fsdp).",
+    )
     gpus_per_worker: int = Field(default=0, ge=0, le=64, description="GPUs that each worker reserves.")
     seed: int = Field(default=0, ge=0, description="Seed of weights, order and augmentation.")
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         default="float32", description="Number format of the forward pass; the shorter ones are faster on GPUs."
     )
+    compile: bool = Field(default=False, description="Compile the training step; the image must have a C++ compiler.")
     accumulate_steps: int = Field(default=1, ge=1, description="Batches whose gradients are averaged into one step.")
     clip_norm: float | None = Field(
         default=None, gt=0, description="Largest norm of the gradient; longer ones are shortened to it. Default: none."

@@ -16,7 +16,7 @@ from headrace.base.errors import InvalidInput
 from headrace.spec.findings import report_errors, report_unknown, shown
 from headrace.spec.fold import LOSS_KEYS, MODEL_KEYS, NAMED_KEYS, Folded, task_names
 from headrace.spec.gate import parse_check
-from headrace.spec.model import TABLE_FORMATS
+from headrace.spec.model import GROUPED_FORMATS, TABLE_FORMATS
 from headrace.spec.yaml_reader import Path
 from headrace_models import catalog
 from headrace_models.catalog import listed
@@ -137,7 +137,8 @@ def _split(folded: Folded, data: Mapping[str, Any]) -> None:
     split = _mapping(data.get("split"))
     path = ("data", "split")
     for strategy in ("group", "time"):
-        if split.get("strategy") == strategy and data.get(strategy) is None:
+        grouped = strategy == "group" and data.get("format") in GROUPED_FORMATS
+        if split.get("strategy") == strategy and data.get(strategy) is None and not grouped:
             folded.report(
                 (*path, "strategy"),
                 f"{shown(strategy)} without data.{strategy}",
@@ -203,6 +204,13 @@ def _train(folded: Folded, train: Mapping[str, Any]) -> None:
             f"{batch:g} for {most:g} workers",
             f"at least {most:g}: it is summed over all workers",
             "raise batch_size or take fewer workers",
+        )
+    if train.get("compile") is True and train.get("parallel") == "fsdp":
+        folded.report(
+            ("train", "compile"),
+            "true with `parallel: fsdp`",
+            "false, or true with `parallel: ddp`",
+            "remove one: blocks that are gathered while they run are not compiled",
         )
     watched = _mapping(train.get("early_stop")).get("metric")
     if isinstance(watched, str):

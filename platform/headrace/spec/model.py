@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, StrictFloat, StrictInt
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, StrictBool, StrictFloat, StrictInt
 
 from headrace.base.jsonfile import sha256_of
 from headrace.spec.gate import parse_check
@@ -20,7 +20,8 @@ ALIAS_PATTERN = r"^(?![vV]\d+$)(?![lL][aA][tT][eE][sS][tT]$)[A-Za-z][A-Za-z0-9_-
 
 FORMATS = ("image-folder", "voc", "coco", "mot", "csv", "parquet", "text-lines", "audio-manifest")
 TABLE_FORMATS = ("csv", "parquet")
-BUILTIN_SOURCES = ("builtin:digits", "builtin:digit-scenes", "builtin:shapes")
+GROUPED_FORMATS = ("mot",)  # their samples belong together in groups that no column names: the frames of a video
+BUILTIN_SOURCES = ("builtin:digits", "builtin:digit-scenes", "builtin:shapes", "builtin:shape-tracks")
 
 
 def _canonical_check(value: Any) -> Any:
@@ -58,7 +59,7 @@ class Split(Part):
             "`stratified`: every class, or range of a number, in the same proportion; `random`; "
             "`group`: all samples of one `data.group` on one side; `time`: the oldest train, the newest test; "
             "`hash`: by the sample's id, so that a sample never changes sides when data is added, in constant memory. "
-            "Default: `group` or `time` where that column is named, else `stratified`."
+            "Default: `group` or `time` where that column is named, `group` for videos (`mot`), else `stratified`."
         ),
     )
     train: Share = Field(default=0.7, description="Share of samples that the model learns from, 0..1. Default 0.7.")
@@ -169,6 +170,14 @@ class Train(Part):
         default=Named(name="constant"), description="How the learning rate changes. Default `constant`."
     )
     workers: Workers = Field(default=Workers(), description="Training processes. Default 1.")
+    parallel: Literal["ddp", "fsdp"] = Field(
+        default="ddp",
+        description=(
+            "What several workers share. `ddp`: the data, each has the whole model; `fsdp`: weights, gradients and "
+            "optimizer state as well, for models that are too large for one worker. Checkpoints and packages are the "
+            "same. Default `ddp`."
+        ),
+    )
     gpus_per_worker: Literal["auto"] | Whole = Field(
         default="auto",
         description="GPUs each worker reserves; `auto`: one if every worker can have one, else none. Default `auto`.",
@@ -176,6 +185,13 @@ class Train(Part):
     seed: Whole = Field(default=0, description="Seed of initial weights, order and augmentation. Default 0.")
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         default="float32", description="Number format of the forward pass; the shorter ones are faster on GPUs."
+    )
+    compile: StrictBool = Field(
+        default=False,
+        description=(
+            "Compile the training step (torch.compile): faster steps after minutes of compiling, worth it for long "
+            "trainings; needs a C++ compiler where the workers are. Default false."
+        ),
     )
     accumulate_steps: Count = Field(
         default=1, description="Batches whose gradients are averaged before weights change. Default 1."

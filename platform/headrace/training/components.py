@@ -15,6 +15,7 @@ from headrace.training.group import Group
 from headrace.training.initialise import freeze, load_weights
 from headrace.training.loop import DTYPES, LossTerm, Objective, Trainer
 from headrace.training.progress import Teller
+from headrace.training.sharding import shard
 from headrace.training.state import MovingAverage
 from headrace_models.layers import build_loss, build_optimizer, build_schedule
 from headrace_models.package import build_model, materialise, unpack_code
@@ -76,7 +77,15 @@ def make_trainer(
     *,
     own_code: bool,
 ) -> Trainer:
-    """The trainer of MODEL as the spec's train part says. Of a user's OWN_CODE nothing is taken for granted."""
+    """The trainer of MODEL, which it puts on the group's device, whole or sharded, as the spec's train part says.
+
+    Of a user's OWN_CODE nothing is taken for granted.
+    """
+    # A run that was begun by an older version knows neither of the two keys.
+    if train.get("parallel") == "fsdp" and group.world > 1:
+        shard(model, group)
+    else:
+        model.to(group.device)
     steps = -(-schedule.batches // int(train["accumulate_steps"]))
     trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     optimizer = build_optimizer(train["optimizer"]["name"], train["optimizer"]["args"], trained)
@@ -95,6 +104,7 @@ def make_trainer(
         group,
         accumulate_steps=int(train["accumulate_steps"]),
         clip_norm=train["clip_norm"],
+        compiled=bool(train.get("compile")),
         average=MovingAverage(model, float(train["ema_decay"])) if train["ema_decay"] is not None else None,
         idle_parameters=own_code,
     )

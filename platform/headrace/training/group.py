@@ -6,7 +6,7 @@ A single worker needs no process group at all. Objects travel over gloo also whe
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -59,12 +59,13 @@ class Group:
         summed: list[float] = tensor.tolist()
         return summed
 
-    def average_buffers(self, model: torch.nn.Module) -> None:
-        """Make floating buffers (batch norm's statistics) the mean over all workers, the others those of the first."""
+    def average_buffers(self, buffers: Iterable[torch.Tensor]) -> None:
+        """Make floating BUFFERS (batch norm's statistics) the mean over all workers, the others those of the first."""
         if self.world == 1:
             return
-        floating = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
-        others = [buffer for buffer in model.buffers() if not buffer.is_floating_point()]
+        given = list(buffers)
+        floating = [buffer for buffer in given if buffer.is_floating_point()]
+        others = [buffer for buffer in given if not buffer.is_floating_point()]
         if floating:
             flat = _flat(floating, torch.float64)
             dist.all_reduce(flat)

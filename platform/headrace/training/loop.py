@@ -18,9 +18,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from headrace.base.errors import RunFailed
 from headrace.training.batches import Schedule
+from headrace.training.compiling import compiled_step
 from headrace.training.group import Group
 from headrace.training.progress import Teller
-from headrace.training.state import MovingAverage
+from headrace.training.sharding import is_sharded, shares_of_state, unsharded, whole
+from headrace.training.state import MovingAverage, Weights, weights_of
 from headrace_models.tasks.base import Batch, Metrics, Task, WithAuxiliary
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -79,11 +81,12 @@ class Trainer:
     """A model with everything that changes its weights.
 
     Args:
-        model: on its device, its frozen parameters marked.
+        model: on its device, its frozen parameters marked; sharded already, if it is to be.
         optimizer, scheduler: the scheduler steps once an optimizer step.
         accumulate_steps: batches whose mean gradient makes one optimizer step.
         clip_norm: the largest norm of the gradient, if there is one.
         average: the moving average of the weights, if there is one.
+        compiled: the training step goes through torch.compile; the model is judged and kept as it is.
         idle_parameters: there may be parameters that take no part in a loss. DDP then walks the graph of each step for
             them; without, it would wait for their gradients for ever, and raises.
     """
@@ -99,6 +102,7 @@ class Trainer:
         accumulate_steps: int = 1,
         clip_norm: float | None = None,
         average: MovingAverage | None = None,
+        compiled: bool = False,
         idle_parameters: bool = False,
     ) -> None:
         self.model = model
@@ -112,7 +116,8 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(group.device.type, enabled=objective.dtype is torch.float16)
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.replica: torch.nn.Module = model
-        if group.world > 1:
+        self.sharded = is_sharded(model)
+        if group.world > 1 and not self.sharded:
             # Statistics of batch norm are averaged once an epoch (`Group.average_buffers`) and not copied from the
             # first worker at every step.
             self.replica = DistributedDataParallel(
@@ -123,13 +128,15 @@ class Trainer:
                 find_unused_parameters=idle_parameters,
             )
 
+        self.step_model = compiled_step(self.replica, group.device) if compiled else self.replica
+
     def epoch(self, epoch: int, batches: Iterable[Batch], schedule: Schedule, teller: Teller, epochs: int) -> float:
         """Train on one epoch's BATCHES; returns the mean loss over all workers' samples.
 
         Raises:
             RunFailed: the loss is not a finite number.
         """
-        self.replica.train()
+        self.step_model.train()
         weight = schedule.weight(self.group.rank)
         losses = torch.zeros((), dtype=torch.float64 if self.group.device.type == "cpu" else torch.float32)
         losses = losses.to(self.group.device)
@@ -139,13 +146,15 @@ class Trainer:
                 done += 1
                 last = place == len(group) - 1
                 with nullcontext() if last else self._without_reduction():
-                    loss, _ = self.objective(self.replica, to_device(batch, self.group.device))
+                    loss, _ = self.objective(self.step_model, to_device(batch, self.group.device))
                     losses += loss.detach()
                     self._check(losses, epoch, done, schedule.batches)
                     self.scaler.scale(loss * (weight / len(group))).backward()  # type: ignore[no-untyped-call]
             self._step()
             teller.tell("training", epoch=epoch, epochs=epochs, batch=done, batches=schedule.batches)
-        self.group.average_buffers(self.model)
+        self.group.average_buffers(self.model.buffers())
+        if self.average is not None:
+            self.group.average_buffers(self.average.buffers())
         size = schedule.sizes[self.group.rank]
         total, samples = self.group.total([losses.item() * size, done * size])
         return total / samples
@@ -184,6 +193,10 @@ class Trainer:
         """The present learning rate of the first parameter group."""
         return float(self.optimizer.param_groups[0]["lr"])
 
+    def whole_weights(self) -> AbstractContextManager[None]:
+        """Within the block the model runs on this worker alone, also where its weights are sharded."""
+        return unsharded(self.model) if self.sharded else nullcontext()
+
     @contextmanager
     def judged_weights(self) -> Iterator[None]:
         """Within the block the model has the weights that are judged and kept: the moving average, if there is one."""
@@ -197,20 +210,28 @@ class Trainer:
         finally:
             self.model.load_state_dict(own)
 
-    # checkpoints
+    # checkpoints: on the first worker whole tensors, whatever the workers hold; all workers call these alike
+
+    def weights(self) -> Weights:
+        """A copy of the model's weights on the CPU of the first worker; nothing on the others."""
+        if not self.sharded:
+            return weights_of(self.model) if self.group.first else {}
+        gathered: Weights = whole(self.model.state_dict(), keep=self.group.first)
+        return gathered if self.group.first else {}
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint; without the model's own weights."""
-        return {
+        """The rest of a checkpoint; on the other workers there are no tensors in it if the model is sharded."""
+        state = {
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.scheduler.state_dict(),
             "scaler": self.scaler.state_dict(),
             "average": self.average.state() if self.average is not None else None,
         }
+        return dict(whole(state, keep=self.group.first)) if self.sharded else state
 
     def load(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state`."""
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(shares_of_state(state["optimizer"], self.optimizer))
         self.scheduler.load_state_dict(dict(state["schedule"]))
         self.scaler.load_state_dict(state["scaler"])
         if self.average is not None and state["average"] is not None:

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import torch
 
+from headrace.training.sharding import is_share, own_part, share_of
+
 Weights = dict[str, torch.Tensor]
 
 
@@ -32,6 +34,7 @@ class MovingAverage:
         self.decay = decay
         self.updates = 0
         self._average = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        self._buffers = [name for name, _ in model.named_buffers() if name in self._average]
 
     @torch.no_grad()
     def update(self, model: torch.nn.Module) -> None:
@@ -43,21 +46,26 @@ class MovingAverage:
         for name, value in model.state_dict().items():
             average = self._average[name]
             if average.is_floating_point():
-                averages.append(average)
-                values.append(value.detach())
+                averages.append(own_part(average))
+                values.append(own_part(value.detach()))
             else:
                 average.copy_(value)
         torch._foreach_lerp_(averages, values, 1 - decay)
 
+    def buffers(self) -> list[torch.Tensor]:
+        """What of the average is no parameter: each worker has seen its own, and they are to be made one."""
+        return [self._average[name] for name in self._buffers]
+
     def state(self) -> dict[str, Any]:
-        """For a checkpoint."""
-        return {"updates": self.updates, "average": {name: value.cpu() for name, value in self._average.items()}}
+        """For a checkpoint; shares of a sharded model are shares here, where they lie."""
+        average = {name: value if is_share(value) else value.cpu() for name, value in self._average.items()}
+        return {"updates": self.updates, "average": average}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state`."""
         self.updates = int(state["updates"])
         for name, value in state["average"].items():
-            self._average[name].copy_(value)
+            self._average[name].copy_(share_of(value, self._average[name]))
 
     def copy_to(self, model: torch.nn.Module) -> None:
         """Make the average the weights of MODEL."""

@@ -32,7 +32,7 @@ from headrace.training.group import Group
 from headrace.training.loop import Trainer, judge
 from headrace.training.progress import Teller
 from headrace.training.request import TrainingRequest
-from headrace.training.state import History, Watched, Weights, best_epoch, should_stop, watched, weights_of
+from headrace.training.state import History, Watched, Weights, best_epoch, should_stop, watched
 from headrace_models.package import write_package
 from headrace_models.tasks import build_task, task_from_record
 from headrace_models.tasks.base import Arrays, Task
@@ -85,7 +85,7 @@ class Work:
         with self.teller.part("package"):
             self.teller.tell("packaging")
             uri = self.group.from_first(
-                self._package(trainer.model, task, code, loop.best_weights, example) if self.group.first else None
+                self._package(trainer, task, code, loop.best_weights, example) if self.group.first else None
             )
         best = loop.best
         metrics = next(entry["metrics"] for entry in self.history if entry["epoch"] == best)
@@ -119,9 +119,7 @@ class Work:
     ) -> Trainer:
         train = self.request.train["train"]
         seed_everything(seed_of(train["seed"], "model"))  # the same weights on every worker
-        model = components.make_model(
-            self.request.train["model"], task, code, example, fresh=saved is None, teller=self.teller
-        ).to(self.group.device)
+        model = self._model(task, code, example, fresh=saved is None)
         if saved is not None:
             model.load_state_dict(saved[0])
         objective = components.make_objective(train, task, self.group.device)
@@ -137,8 +135,12 @@ class Work:
                 seed_everything(seed_of(train["seed"], "worker", self.group.rank, len(self.history)))
         return trainer
 
-    def _package(self, model: torch.nn.Module, task: Task, code: Path | None, weights: Weights, example: Any) -> str:
-        model = model.to("cpu")
+    def _model(self, task: Task, code: Path | None, example: Arrays, *, fresh: bool) -> torch.nn.Module:
+        part = self.request.train["model"]
+        return components.make_model(part, task, code, example, fresh=fresh, teller=self.teller)
+
+    def _package(self, trainer: Trainer, task: Task, code: Path | None, weights: Weights, example: Any) -> str:
+        model = self._model(task, code, example, fresh=False) if trainer.sharded else trainer.model.to("cpu")
         model.load_state_dict(weights)
         folder = self.folder / "package"
         sha256 = write_package(
@@ -258,15 +260,16 @@ class EpochLoop:
             with work.teller.part("validate"):
                 metrics.update(self._validate())
             self.history.append({"epoch": epoch, "metrics": metrics, "time": time.time()})
-            if work.group.first and self.best == epoch:
-                self.best_weights = weights_of(trainer.model)
+            if self.best == epoch:
+                self.best_weights = trainer.weights()
 
     def _validate(self) -> dict[str, float]:
         group = self.work.group
         size = max(self.schedule.sizes)
         batches = evaluation_batches(self.validation, self.task, size)
         self.work.teller.tell("validating", epoch=len(self.history) + 1, epochs=int(self.settings["epochs"]))
-        measured, loss, samples = judge(self.trainer.model, self.trainer.objective, self.task, batches, group)
+        with self.trainer.whole_weights():
+            measured, loss, samples = judge(self.trainer.model, self.trainer.objective, self.task, batches, group)
         if not samples or loss is None:
             return {}
         return {"validation.loss": loss, **{f"validation.{name}": value for name, value in measured.compute().items()}}
@@ -276,6 +279,8 @@ class EpochLoop:
         new = [{**entry, "resumed": entry["epoch"] < newest} for entry in self.history[self._told :]]
         self._told = len(self.history)
         states = self.work.group.gather(random_states()) if with_checkpoint else []
+        weights = self.trainer.weights() if with_checkpoint else {}
+        state = self.trainer.state() if with_checkpoint else {}
         if not self.work.group.first:
             ray.train.report({})
             return
@@ -283,14 +288,15 @@ class EpochLoop:
         checkpoint = None
         if with_checkpoint:
             folder = Path(tempfile.mkdtemp(prefix="checkpoint-", dir=self.work.folder))
-            state = {
-                **self.trainer.state(),
-                "task": self.task.to_record(),
-                "history": self.history,
-                "best_weights": self.best_weights,
-                "random": states,
-            }
-            write_checkpoint(folder, weights_of(self.trainer.model), state)
+            state.update(
+                {
+                    "task": self.task.to_record(),
+                    "history": self.history,
+                    "best_weights": self.best_weights,
+                    "random": states,
+                }
+            )
+            write_checkpoint(folder, weights, state)
             checkpoint = ray.train.Checkpoint.from_directory(str(folder))
         with reached(self.work.request.checkpoints_uri, self.work.store.filesystem):
             ray.train.report({"epochs": new}, checkpoint=checkpoint, delete_local_checkpoint_after_upload=True)

@@ -56,6 +56,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
             "accumulate_steps": draw(st.integers(1, 8)),
             "clip_norm": draw(st.sampled_from([None, 0.5, 1.0])),
             "ema_decay": draw(st.sampled_from([None, 0.999])),
+            "parallel": draw(st.sampled_from(["ddp", "fsdp"])),
             "early_stop": draw(st.sampled_from([None, {}, {"metric": "log_loss", "patience": 3, "min_delta": 1.0}])),
             "checkpoint_every_epochs": draw(st.integers(1, 5)),
             "max_failures": draw(st.integers(0, 5)),
