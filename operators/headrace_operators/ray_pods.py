@@ -12,7 +12,7 @@ from typing import Any
 
 from headrace.api.parts import Authentication
 from headrace.api.pods import RESERVED_VARIABLES, PodResources, PodSettings
-from headrace_operators.quantities import canonical, whole
+from headrace.api.quantities import canonical, whole
 
 RAY_VERSION = "2.60.0"
 SERVE_PORT = 8000

@@ -413,7 +413,7 @@ def test_another_model_is_never_taken_for_the_one_that_is_served() -> None:
             "3 replicas of 1 CPU do not fit: there is room for 2 in the head (1 CPU, 3Gi) and 1 workers",
         ),
         ({"resources": {"gpus": 0.5}}, "1 replicas of 1 CPU and 0.5 GPU do not fit"),
-        ({"resources": {"memoryBytes": 8 * 2**30}}, "do not fit"),
+        ({"resources": {"memoryBytes": 8 * 2**30}}, "1 replicas of 1 CPU and 8 GiB of memory do not fit"),
         ({"autoscaling": {"maxReplicas": 5}, "workers": 2}, "5 replicas of 1 CPU do not fit"),
         ({"pods": {"environment": [{"name": "RAY_AUTH_TOKEN", "value": "x"}]}}, "sets RAY_AUTH_TOKEN"),
         ({"pods": {"sharedMemory": "4Gi"}}, "takes all of spec.pods.head.memory (3Gi)"),

@@ -6,7 +6,7 @@ import pytest
 
 from headrace.api.parts import Authentication
 from headrace.api.pods import EnvironmentVariable, PodResources, PodSettings, Toleration
-from headrace_operators.quantities import canonical, number, whole
+from headrace.api.quantities import canonical, number, whole
 from headrace_operators.ray_pods import Pods, cluster_spec, ray_cpus, reserved_variables, worker_group
 
 

@@ -10,15 +10,27 @@ from typing import Any
 import pytest
 
 from headrace.api.site import Site
-from headrace.base.errors import Cancelled, ChampionChanged, InvalidInput, RunFailed, Superseded, Unavailable
+from headrace.base.errors import (
+    Cancelled,
+    ChampionChanged,
+    InvalidInput,
+    RunFailed,
+    SpecInvalid,
+    Superseded,
+    Unavailable,
+)
+from headrace.base.ids import LONGEST_NAME
 from headrace.cluster import LEASE, MODEL_DEPLOYMENT
+from headrace.spec import load_spec
 from headrace.steps import cluster_deployment
 from headrace.steps.cluster_alias import AliasRights, lease_name
 from headrace.steps.cluster_deploy import cluster_tools
+from headrace.steps.cluster_wish import wish
 from headrace.steps.deploy import deploy_once
 from headrace.steps.step import Outcome, Step
 from headrace.store import Store
 from headrace.store.step_files import ask_to_cancel
+from headrace_operators.model_deployment.accept import problems
 from headrace_testbed.fake_cluster import FakeCluster
 
 RUN = "digits-aaaaaaaa"
@@ -128,6 +140,37 @@ def test_the_deployment_says_a_version_and_whose_run_it_is_of(cluster: FakeClust
     assert obj is not None
     assert obj["metadata"]["annotations"] == {"headrace.dev/run-id": RUN, "headrace.dev/run-attempt": "1"}
     assert obj["spec"]["model"] == {"name": "digits", "version": "2"}
+
+
+def test_workers_have_room_for_a_replica(cluster: FakeCluster, step: Step) -> None:
+    """A replica that would not fit is refused by the operator, after all the training."""
+
+    def worker(cpu: str = "1", **resources: Any) -> tuple[str, str, int]:
+        pods = {"worker": {"cpu": cpu, "memory": "4Gi"}, "sharedMemory": "1Gi"}
+        site = Site.model_validate({**SITE.to_record(), "pods": pods})
+        made = wish({**PART, "resources": {**PART["resources"], **resources}}, REGISTRATION, site)
+        assert problems("digits", made, "image") == []
+        return made.pods.worker.cpu, made.pods.worker.memory, made.pods.worker.gpu
+
+    assert worker() == ("1", "4Gi", 0)
+    assert worker(cpus=2.5, gpus=0.5) == ("3", "4Gi", 1)
+    assert worker(cpu="2k", cpus=8.0) == ("2k", "4Gi", 0)
+    assert worker(memory_bytes=3 * 2**30) == ("1", "4Gi", 0)
+    assert worker(memory_bytes=8 * 2**30) == ("1", "9216Mi", 0)
+
+
+def test_an_endpoint_that_a_cluster_would_not_take_is_refused_with_the_spec() -> None:
+    spec = {"name": "digits", "task": "image-classification", "data": {"source": "builtin:digits"}}
+    spec |= {"model": {"name": "resnet8"}, "register": {}}
+    longest = "d" * LONGEST_NAME
+    deployed = load_spec({**spec, "deploy": {"name": longest}}).deploy
+    assert deployed is not None
+    assert problems(deployed.name, wish(PART, REGISTRATION, SITE), "image") == []
+    assert problems(f"{longest}d", wish(PART, REGISTRATION, SITE), "image")
+    with pytest.raises(SpecInvalid) as raised:
+        load_spec({**spec, "deploy": {"name": f"{longest}d"}})
+    (finding,) = raised.value.findings
+    assert (finding.where, "at most 40" in finding.allowed) == ("deploy.name", True)
 
 
 def test_the_word_of_an_older_spec_is_not_believed(cluster: FakeCluster, step: Step) -> None:

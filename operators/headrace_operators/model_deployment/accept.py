@@ -9,11 +9,11 @@ import re
 
 from headrace.api.model_deployment import ModelDeploymentSpec
 from headrace.api.pods import PodResources
+from headrace.api.quantities import number
+from headrace.base.ids import LONGEST_NAME
 from headrace_operators.model_deployment.sizing import most_replicas, room, worker_count
-from headrace_operators.quantities import number
 from headrace_operators.ray_pods import ray_cpus, reserved_variables
 
-LONGEST_NAME = 40
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 
 
@@ -54,13 +54,18 @@ def _too_small(spec: ModelDeploymentSpec) -> list[str]:
     there = room(spec, head) + workers * room(spec, worker)
     if there < replicas:
         asked = spec.resources
-        each = f"{asked.cpus:g} CPU" + (f" and {asked.gpus:g} GPU" if asked.gpus else "")
+        wants = [f"{asked.cpus:g} CPU", f"{asked.gpus:g} GPU" if asked.gpus else "", _memory(asked.memory_bytes)]
+        each = " and ".join(want for want in wants if want)
         found.append(
             f"{replicas} replicas of {each} do not fit: there is room for {there} in the head ({_shown(head)}) and "
             f"{workers} workers ({_shown(worker)} each); raise spec.workers or what spec.pods gives them, or lower "
             f"spec.resources"
         )
     return found
+
+
+def _memory(asked: int | None) -> str:
+    return f"{asked / 2**30:.3g} GiB of memory" if asked else ""
 
 
 def _shown(pod: PodResources) -> str:

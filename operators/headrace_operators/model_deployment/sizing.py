@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from headrace.api.model_deployment import ModelDeploymentSpec
 from headrace.api.pods import PodResources
-from headrace_operators.quantities import whole
+from headrace.api.quantities import whole
 from headrace_operators.ray_pods import ray_cpus
 
 

@@ -12,7 +12,8 @@ from pydantic.config import JsonDict
 from headrace.api import model_deployment, model_monitor, training_run
 from headrace.api.parts import GROUP
 from headrace.api.rules import rule
-from headrace.api.texts import DNS_1035, LONGEST_NAME
+from headrace.api.texts import DNS_1035
+from headrace.base.ids import LONGEST_NAME
 
 _SHORT_NAME = rule(
     f"self.metadata.name.size() <= {LONGEST_NAME} && self.metadata.name.matches('{DNS_1035}')",

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from headrace.api.rules import DATE_TIME, matching
+from headrace.base.ids import LONGEST_NAME
 
 DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"
@@ -17,7 +18,6 @@ URL = r"^[a-z][a-z0-9+.-]*(::[a-z][a-z0-9+.-]*)*://.+$"  # chained as fsspec has
 WEB = r"^https?://[^/]+.*$"
 VARIABLE = "^[A-Za-z_][A-Za-z0-9_]*$"
 DNS_1035 = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
-LONGEST_NAME = 40  # of TrainingRuns and ModelDeployments: what is made for them adds a suffix, and may have 47
 
 
 def pattern(expression: str, message: str, longest: int) -> Any:

@@ -7,6 +7,7 @@ import hashlib
 import re
 import secrets
 
+LONGEST_NAME = 40  # of TrainingRuns and ModelDeployments: what is made for them adds a suffix, and may have 47
 RUN_ID = re.compile(r"[a-z][a-z0-9-]{0,23}-[a-z2-7]{8}")
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from headrace.base.errors import InvalidInput, RunFailed, Unavailable
+from headrace.base.ids import LONGEST_NAME
 from headrace.local import desired_state
 from headrace.local.desired_state import Deployment, new_config_id
 from headrace.local.head_record import Head
@@ -24,7 +25,6 @@ from headrace.serving.verdict import Verdict, judge_answers, serve_reason
 Tell = Callable[[str], None]
 
 _POLL_SECONDS = 0.2
-_LONGEST_NAME = 52
 
 
 def deploy(
@@ -129,10 +129,10 @@ def judge(wish: Deployment, replicas: FrontReplicas | None, statuses: dict[str, 
 def _check(deployment: Deployment) -> None:
     name = deployment.name
     allowed = name[:1].isalpha() and name == name.lower() and name.replace("-", "").isalnum() and name.isascii()
-    if not allowed or len(name) > _LONGEST_NAME:
+    if not allowed or len(name) > LONGEST_NAME:
         raise InvalidInput(
             f"{name!r} cannot be a deployment's name",
-            action=f"use lower case letters, digits and hyphens, at most {_LONGEST_NAME}, beginning with a letter",
+            action=f"use lower case letters, digits and hyphens, at most {LONGEST_NAME}, beginning with a letter",
         )
     if deployment.replicas < 1:
         raise InvalidInput(f"{deployment.replicas} replicas cannot serve", action="ask for at least one")

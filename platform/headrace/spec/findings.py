@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from headrace.base.ids import slug
+from headrace.base.ids import LONGEST_NAME, slug
 from headrace.spec.fold import Folded
 from headrace.spec.gate import GRAMMAR, CheckInvalid
 from headrace.spec.model import ALIAS_PATTERN, ENDPOINT_PATTERN, LABEL_PATTERN
@@ -22,7 +22,7 @@ from headrace_models.catalog import listed, nearest
 
 _PATTERNS = {
     LABEL_PATTERN: "small letters, digits and `-`, a letter first, at most 63",
-    ENDPOINT_PATTERN: "small letters, digits and `-`, a letter first, at most 52",
+    ENDPOINT_PATTERN: f"small letters, digits and `-`, a letter first, at most {LONGEST_NAME}",
     ALIAS_PATTERN: "letters, digits, `_` and `-`, a letter first, but not `latest` or `v1`",
 }
 _KINDS = {
@@ -134,7 +134,7 @@ def _action(kind: str, value: Any, node: Mapping[str, Any]) -> str:
     if "const" in node:
         return f"write {node['const']}"
     if node.get("pattern") in {LABEL_PATTERN, ENDPOINT_PATTERN} and isinstance(value, str):
-        return f"write `{slug(value, 52)}`"
+        return f"write `{slug(value, LONGEST_NAME)}`"
     return _ACTIONS.get(kind, "write a value that is allowed")
 
 

@@ -11,11 +11,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, StrictBool, StrictFloat, StrictInt
 
+from headrace.base.ids import LONGEST_NAME
 from headrace.base.jsonfile import sha256_of
 from headrace.spec.gate import parse_check
 
 LABEL_PATTERN = r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$"
-ENDPOINT_PATTERN = r"^[a-z]([-a-z0-9]{0,50}[a-z0-9])?$"
+ENDPOINT_PATTERN = rf"^[a-z]([-a-z0-9]{{0,{LONGEST_NAME - 2}}}[a-z0-9])?$"  # also on a laptop: a spec runs anywhere
 ALIAS_PATTERN = r"^(?![vV]\d+$)(?![lL][aA][tT][eE][sS][tT]$)[A-Za-z][A-Za-z0-9_-]{0,99}$"
 
 FORMATS = ("image-folder", "voc", "coco", "mot", "csv", "parquet", "text-lines", "audio-manifest")

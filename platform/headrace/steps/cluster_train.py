@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from headrace.api.canonical import from_train_part
-from headrace.api.pods import PodSettings
 from headrace.api.site import Site
 from headrace.api.training_run import TrainingRunSpec
 from headrace.steps.cluster_training import ClusterTraining, Trainings
+from headrace.steps.cluster_wish import fitting
 from headrace.steps.step import Outcome, Step
 from headrace.steps.trained import Trained, Version, find_champion
 from headrace.store.step_files import read_note
@@ -63,7 +63,7 @@ class ClusterTrainStep:
 
     def spec(self, champion: Mapping[str, Any] | None) -> TrainingRunSpec:
         """The TrainingRun's spec, with the CHAMPION to measure if there is one that can be."""
-        site, trained = self.site, self.trained
+        site, trained, train = self.site, self.trained, self.trained.part["train"]
         origin = read_note(self.step.store, self.step.run_id, "origin") or {}
         options = read_note(self.step.store, self.step.run_id, "options") or {}
         measurable = champion is not None and champion["error"] is None
@@ -76,7 +76,7 @@ class ClusterTrainStep:
             champion_package_uri=_address(champion["package_uri"]) if champion is not None and measurable else None,
             store=site.store,
             mlflow=site.mlflow,
-            pods=fitting(site.pods, trained.part["train"]),
+            pods=fitting(site.pods, cpus=train["resources"]["cpus_per_worker"], gpus=train["gpus_per_worker"]),
             authentication=site.authentication,
             queue=options.get("queue") or site.queue,
             max_retries=site.max_retries,
@@ -90,18 +90,6 @@ def settled(part: Mapping[str, Any], site: Site) -> dict[str, Any]:
     if train["gpus_per_worker"] == "auto":
         train["gpus_per_worker"] = site.gpus_per_worker
     return {**part, "train": train}
-
-
-def fitting(pods: PodSettings, train: Mapping[str, Any]) -> PodSettings:
-    """PODS whose workers have the GPUs that TRAIN asks for, and no fewer CPUs than it does."""
-    cpus = int(train["resources"]["cpus_per_worker"])
-    cpu = pods.worker.cpu if _cores(pods.worker.cpu) >= cpus else str(cpus)
-    worker = pods.worker.model_copy(update={"gpu": int(train["gpus_per_worker"]), "cpu": cpu})
-    return pods.model_copy(update={"worker": worker})
-
-
-def _cores(quantity: str) -> float:
-    return float(quantity[:-1]) / 1000 if quantity.endswith("m") else float(quantity)
 
 
 def _address(uri: str) -> str:

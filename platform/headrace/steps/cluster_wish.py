@@ -1,4 +1,4 @@
-"""What a deploy step wishes of a ModelDeployment, and what would change one into another. Pure."""
+"""What steps wish of the pods of a site and of a ModelDeployment, and what would change one into another. Pure."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from headrace.api.model_deployment import ModelDeploymentSpec
 from headrace.api.pods import PodSettings
+from headrace.api.quantities import number
 from headrace.api.site import Site
 
 
@@ -21,7 +22,12 @@ def wish(part: Mapping[str, Any], registration: Mapping[str, Any], site: Site) -
             "resources": {key: value for key, value in part["resources"].items() if value is not None},
             "store": site.store,
             "mlflow": site.mlflow,
-            "pods": _fitting(site.pods, part["resources"]),
+            "pods": fitting(
+                site.pods,
+                cpus=part["resources"].get("cpus") or 1.0,
+                gpus=part["resources"].get("gpus") or 0.0,
+                memory_bytes=part["resources"].get("memory_bytes") or 0,
+            ),
             "authentication": site.authentication,
         }
     )
@@ -40,10 +46,15 @@ def changes_to(now: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, A
     return changes
 
 
-def _fitting(pods: PodSettings, resources: Mapping[str, Any]) -> PodSettings:
-    """PODS whose workers have room for one replica of RESOURCES at least, and no GPU that none asks for."""
-    cpus, gpus = float(resources.get("cpus") or 1.0), float(resources.get("gpus") or 0.0)
-    text = pods.worker.cpu
-    there = float(text[:-1]) / 1000 if text.endswith("m") else float(text)
-    cpu = text if there >= cpus else str(math.ceil(cpus))
-    return pods.model_copy(update={"worker": pods.worker.model_copy(update={"cpu": cpu, "gpu": math.ceil(gpus)})})
+def fitting(pods: PodSettings, *, cpus: float, gpus: float, memory_bytes: int = 0) -> PodSettings:
+    """PODS whose workers have room for so much at least, and no GPU that is not asked for.
+
+    A pod's memory counts what it shares, which is not for whoever asks for MEMORY_BYTES.
+    """
+    worker: dict[str, Any] = {"gpu": math.ceil(gpus)}
+    if number(pods.worker.cpu) < cpus:
+        worker["cpu"] = str(math.ceil(cpus))
+    needed = memory_bytes + number(pods.shared_memory)
+    if memory_bytes and number(pods.worker.memory) < needed:
+        worker["memory"] = f"{math.ceil(needed / 2**20)}Mi"
+    return pods.model_copy(update={"worker": pods.worker.model_copy(update=worker)})
