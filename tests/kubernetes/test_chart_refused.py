@@ -96,7 +96,7 @@ def test_every_fault_is_told_at_once(helm: Helm) -> None:
 
 
 LIVE = ("--api-versions", "v1/Pod")
-KUBERAY = ("--api-versions", "ray.io/v1/RayJob")
+KUBERAY = ("--api-versions", "ray.io/v1/RayCronJob")
 
 
 def test_a_cluster_without_kuberay_is_told_the_command(helm: Helm) -> None:
@@ -107,6 +107,11 @@ def test_a_cluster_without_kuberay_is_told_the_command(helm: Helm) -> None:
     assert "--set prerequisites.check=false" in str(refused.value)
     assert "Prometheus Operator" not in str(refused.value)
     assert "Kueue" not in str(refused.value)
+
+
+def test_a_kuberay_before_1_6_is_refused(helm: Helm) -> None:
+    with pytest.raises(HelmError, match=r"KubeRay 1\.6 is missing: .*definitions older than 1\.6"):
+        helm.template({}, *LIVE, "--api-versions", "ray.io/v1/RayJob")
 
 
 def test_monitoring_needs_the_prometheus_operator(helm: Helm) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from headrace.api.model_deployment import ModelDeploymentSpec
 from headrace.api.training_run import TrainingRunSpec
@@ -223,7 +225,7 @@ def tried(plane: ControlPlane, manifest: Object) -> Object:
 
 @pytest.mark.parametrize("values", [{}, EVERYTHING, {"profile": "large", "s3": {"metadata": "sidecar"}}])
 def test_the_api_server_takes_every_object_strictly(plane: ControlPlane, helm: Helm, values: dict[str, Any]) -> None:
-    for each in helm.template(values, "--api-versions", "ray.io/v1/RayJob"):
+    for each in helm.template(values, "--api-versions", "ray.io/v1/RayCronJob"):
         assert tried(plane, a_pod(each) if each["kind"] == "Pod" else each)
 
 
@@ -289,12 +291,64 @@ def test_the_operator_works_with_the_release_s_rights_and_helm_test_sees_it(
 def test_notes_say_what_comes_next_and_what_was_not_found(plane: ControlPlane, helm: Helm) -> None:
     notes = helm.install(NAMESPACE, {"workspaces": [TEAM]}).partition("NOTES:")[2]
     remove(plane, helm)
+    own = helm.install(NAMESPACE).partition("NOTES:")[2]
+    remove(plane, helm)
+    assert "their steps may write its Leases" in own
+    assert "their steps may write its Leases" not in notes
     assert f"helm test headrace --namespace {NAMESPACE}" in notes
-    assert f"kubectl apply -n {TEAM} -f examples/kubernetes/training_run.yaml" in notes
     assert "headrace run" in notes
     assert "Kueue 0.17 was not found" in notes
     assert "DEFAULT_REQUEUE_TIME" in notes
     assert "KubeRay 1.6 was not found" not in notes
+
+
+ELSEWHERE: dict[str, Any] = {
+    "s3": {**STORE, "bucket": "models", "prefix": "team"},
+    "mlflow": MLFLOW,
+    "global": {"imagePullSecrets": ["registry"]},
+    "site": {"gpusPerWorker": 1, "queue": "gpus", "pods": {"worker": {"cpu": "2", "memory": "4Gi", "gpu": 1}}},
+}
+
+
+@pytest.mark.parametrize("values", [{}, ELSEWHERE], ids=["small", "elsewhere"])
+def test_the_notes_first_run_is_one_that_the_cluster_takes_and_has_what_the_site_says(
+    plane: ControlPlane, helm: Helm, values: dict[str, Any]
+) -> None:
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_TOKEN")
+    place = f"/api/v1/namespaces/{NAMESPACE}/secrets"
+    plane.api.post(place, {"metadata": {"name": "theirs"}, "stringData": dict.fromkeys(names, "x")})
+    try:
+        notes = helm.install(NAMESPACE, {"workspaces": [TEAM], **values})
+        site = json.loads(helm.manifest(NAMESPACE).one("ConfigMap", "headrace-site")["data"]["HEADRACE_SITE"])
+        run = yaml.safe_load(notes.partition(f"kubectl apply -n {TEAM} -f - <<'EOF'\n")[2].partition("EOF\n")[0])
+        run["metadata"]["namespace"] = TEAM
+        assert tried(plane, run)
+        spec = TrainingRunSpec.model_validate(run["spec"])
+        assert spec.train.gpus_per_worker == site.pop("gpusPerWorker")
+        assert site.items() <= run["spec"].items()
+        pods = [spec.pods.head, *[spec.pods.worker] * spec.train.workers.max]
+        if not values:  # what `small` is for
+            assert sum(int(each.memory.removesuffix("Gi")) for each in pods) <= 4
+            assert [each.cpu for each in pods] == ["500m", "1"]
+    finally:
+        remove(plane, helm)
+        plane.api.delete(f"{place}/theirs")
+
+
+def test_notes_warn_of_what_is_lost_and_of_who_is_turned_away(helm: Helm) -> None:
+    def notes(**values: Any) -> str:
+        return helm.run("install", "headrace", str(CHART), "-n", NAMESPACE, "--dry-run=client", values=values)
+
+    brief = {"persistence": {"enabled": False}}
+    assert "are lost with the database's pod" in notes(postgresql=brief)
+    assert "are lost with the database's pod" not in notes(
+        postgresql=brief, mlflow={"enabled": False, "external": {"trackingURI": "https://mlflow.example.com"}}
+    )
+    ingress = {"ingress": {"enabled": True, "host": "mlflow.example.com"}}
+    told = "--set 'networkPolicies.clients.kubernetes\\.io/metadata\\.name=ingress-nginx'"
+    assert told in notes(mlflow=ingress)
+    assert told not in notes(mlflow=ingress, networkPolicies={"clients": {"name": "ingress-nginx"}})
+    assert told not in notes()
 
 
 def test_an_upgrade_from_the_chart_before_keeps_what_it_made(plane: ControlPlane, helm: Helm) -> None:

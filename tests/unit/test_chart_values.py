@@ -84,12 +84,27 @@ def test_every_value_stands_in_the_table() -> None:
         assert all(f"`{leaf.path}`" in readme for leaf in value.leaves())
 
 
+def paths_read() -> set[str]:
+    """Every path of values that a template or a rule reads: by itself, or through one of the chart's helpers."""
+    files = {file: file.read_text() for file in (CHART / "templates").rglob("*.*")}
+    whole = "\n".join(files.values())
+    found = set()
+    for text in files.values():
+        for alias, path in re.findall(r"(\$\w+) := (?:\$|\.root)?\.Values\.([\w.]+) -?}}", text):
+            text = re.sub(rf"{re.escape(alias)}\.", f".Values.{path}.", text)
+        found |= set(re.findall(r"\.Values\.([\w.]+)", text))
+    parts = re.findall(r"index \.root\.Values \.component(?: \| default dict)?\)\.(\w+)", whole)
+    found |= {f"{name}.{part}" for name in re.findall(r'"component" "(\w+)"', whole) for part in parts}
+    for claim in re.findall(r'"persistence" \.Values\.(\w+\.persistence)', whole):
+        found |= {f"{claim}.{part}" for part in re.findall(r"[{ ]\.persistence\.(\w+)", whole)}
+    found |= {f"images.{name}" for name in re.findall(r'"image" "(\w+)"', whole)}
+    rules = "\n".join(file.read_text() for file in (CHART / "files" / "rules").iterdir())
+    return found | {f"monitoring.rules.parameters.{name}" for name in re.findall(r"\$\((\w+)\)", rules)}
+
+
 def test_every_value_is_read_by_a_template() -> None:
-    folders = CHART / "templates", CHART / "files" / "rules"
-    templates = "\n".join(file.read_text() for folder in folders for file in folder.rglob("*") if file.is_file())
-    words = set(re.findall(r"\w+", templates))
-    leaves = [leaf for value in read((CHART / "values.yaml").read_text()) for leaf in value.leaves()]
-    assert [leaf.path for leaf in leaves if leaf.name not in words and leaf.path.split(".")[0] != "images"] == []
+    leaves = [leaf.path for value in read((CHART / "values.yaml").read_text()) for leaf in value.leaves()]
+    assert set(leaves) - paths_read() == set()
 
 
 def test_the_chart_s_app_version_is_the_product_s() -> None:
@@ -113,12 +128,21 @@ def test_one_of_the_kinds_is_enough() -> None:
     assert any(name.startswith("KubeRay") for name in lacking)
 
 
+def test_a_kuberay_before_1_6_counts_as_none() -> None:
+    async def kinds(_group_version: str) -> frozenset[str]:
+        return frozenset({"RayCluster", "RayJob", "RayService"})
+
+    lacking = asyncio.run(prerequisites.missing(kinds))
+    assert "KubeRay 1.6" in {each.name for each in lacking}
+
+
 def test_what_is_required_is_missing_and_what_is_not_is_not_there() -> None:
     lacking = asyncio.run(prerequisites.missing(nothing))
     lines, required = prerequisites.told(lacking, frozenset({"always"}))
     assert required
     text = "\n".join(lines)
     assert "KubeRay 1.6 is missing" in text
-    assert "Prometheus Operator is not there" in text
+    assert "Prometheus Operator is not there: it reads the ServiceMonitors and rules that monitoring.enabled" in text
+    assert "is true" not in text  # who asks is told of needs only, not of values
     assert text.count("  install it: ") == len(prerequisites.PREREQUISITES)
     assert not prerequisites.told(lacking, frozenset())[1]

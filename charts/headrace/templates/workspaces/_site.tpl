@@ -26,9 +26,23 @@ the pods, since trainings and endpoints get no ConfigMap.
 {{- if and (not .Values.mlflow.enabled) .Values.mlflow.external.existingSecret -}}
 {{- $_ := set $mlflow "secretName" "headrace-mlflow" -}}
 {{- end -}}
-{{- $site := dict "store" $store "mlflow" $mlflow "pods" $pods "authentication" (dict "mode" .Values.site.authentication) "gpusPerWorker" .Values.site.gpusPerWorker "maxRetries" .Values.site.maxRetries -}}
+{{- $site := dict "store" $store "mlflow" $mlflow "pods" $pods "authentication" (dict "mode" .Values.site.authentication) "gpusPerWorker" .Values.site.gpusPerWorker "maxRetries" .Values.site.maxRetries "ttlSecondsAfterFinished" (int64 .Values.site.ttlSecondsAfterFinished) -}}
 {{- with .Values.site.queue -}}
 {{- $_ := set $site "queue" . -}}
 {{- end -}}
 {{- toJson $site -}}
+{{- end -}}
+
+{{/* The notes' first TrainingRun, as YAML: the digits that come with Headrace, one worker, with what the site says. */}}
+{{- define "headrace.firstRun" -}}
+{{- $site := include "headrace.site" . | fromJson -}}
+{{- $train := dict "epochs" 8 "gpusPerWorker" $site.gpusPerWorker -}}
+{{- $spec := omit $site "gpusPerWorker" | merge (dict "train" $train "model" (dict "name" "resnet8")) -}}
+{{- $_ := set $spec "tasks" (list (dict "name" "image-classification")) -}}
+{{- $_ := set $spec "data" (dict "source" "builtin:digits" "format" "image-folder") -}}
+apiVersion: headrace.dev/v1alpha1
+kind: TrainingRun
+metadata: {name: digits}
+spec:
+  {{- toYaml $spec | nindent 2 }}
 {{- end -}}
