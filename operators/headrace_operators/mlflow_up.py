@@ -6,7 +6,6 @@ Objects may name any server, so few are remembered, and those that nobody asks a
 from __future__ import annotations
 
 import time
-from heapq import nlargest
 from typing import NamedTuple
 
 from headrace.monitoring import names
@@ -31,28 +30,33 @@ class Server(NamedTuple):
     own: bool
 
 
-_newest: dict[Server, tuple[float, bool]] = {}
+_newest: dict[Server, tuple[float, bool]] = {}  # the one that was asked last stands last
 
 
 def answered(server: Server) -> None:
     """SERVER has answered."""
-    _newest[server] = time.monotonic(), True
+    _remember(server, True)
 
 
 def failed(server: Server) -> None:
     """SERVER has not answered, or not as a server should."""
-    _newest[server] = time.monotonic(), False
+    _remember(server, False)
+
+
+def _remember(server: Server, up: bool) -> None:
+    """Also where nobody scrapes, no more are kept than are shown."""
+    _newest.pop(server, None)
+    _newest[server] = time.monotonic(), up
+    if len(_newest) > _MOST:
+        del _newest[next(iter(_newest))]
 
 
 def _show() -> None:
     oldest = time.monotonic() - _REMEMBER_SECONDS
-    kept = nlargest(_MOST, ((at, server) for server, (at, _) in _newest.items() if at > oldest))
-    known = {server: _newest[server] for _, server in kept}
-    _newest.clear()
-    _newest.update(known)
     UP.clear()
-    for server, (_, up) in known.items():
-        UP.labels(server.address, str(server.own).lower()).set(up)
+    for server, (at, up) in _newest.items():
+        if at > oldest:
+            UP.labels(server.address, str(server.own).lower()).set(up)
 
 
 before_scrape(_show)

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from headrace_operators import mlflow_up
 from headrace_operators.errands import follow_backup, follow_mlflow
 from headrace_operators.mlflow import MLflow, NotThere, Unreachable
 from headrace_operators.runtime import metrics
@@ -119,3 +120,11 @@ def test_without_a_server_in_the_environment_nobody_is_asked(in_virtual_time: Vi
     asking = follow_mlflow(mlflow(lambda request: asked.append(request) or refuse(request)), 30, {})
     in_virtual_time(followed(100, asking)())
     assert asked == []
+
+
+def test_few_servers_are_remembered_though_nobody_scrapes() -> None:
+    for number in range(100):
+        mlflow_up.failed(mlflow_up.Server(f"http://{number}.test", own=False))
+    mlflow_up.answered(mlflow_up.Server("http://80.test", own=False))
+    kept = [server.address for server in mlflow_up._newest]
+    assert kept == [f"http://{number}.test" for number in (*range(81, 100), 80)]
