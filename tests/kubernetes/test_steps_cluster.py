@@ -16,8 +16,10 @@ import pytest
 from headrace.base.errors import DataInvalid
 from headrace.cluster import LEASE, MODEL_DEPLOYMENT, TRAINING_RUN, connect
 from headrace.cluster.rights import RIGHTS
+from headrace.cluster.watching import Watcher
 from headrace.spec import load_spec
 from headrace.spec.parts import step_parts
+from headrace.steps.cluster_alias import lease_name
 from headrace.store.step_files import ask_to_cancel, step_uri
 from headrace_chaos.storm import Field, field_of
 from headrace_testbed.api import ApiError, Object
@@ -320,10 +322,19 @@ def _as_champion(workspace: Workspace, run: str, model: str) -> Object:
 
 
 def test_steps_use_every_right_that_they_have_and_miss_none(workspace: Workspace, field: Field, begin: Start) -> None:
-    """Of all that the tests above have asked; and of a watch whose version the server has forgotten."""
-    cluster = connect(str(workspace.kubeconfig), namespace=SPACE)
-    for kind in (TRAINING_RUN, MODEL_DEPLOYMENT, LEASE):
-        cluster.list(kind, fields="metadata.name=none")
+    """Of all that the tests above have asked; and of a watch of each kind whose version the server has forgotten, which
+    nobody can make a step meet."""
+    cluster = connect(str(workspace.kubeconfig))
+    for kind, name in (
+        (TRAINING_RUN, "digits-aaaaaaaa-1"),
+        (MODEL_DEPLOYMENT, "one"),
+        (LEASE, lease_name("one@champion")),
+    ):
+        found = cluster.get(kind, name)
+        assert found is not None
+        forgotten = {**found, "metadata": {**found["metadata"], "resourceVersion": "1"}}
+        with Watcher(cluster._transport, kind, SPACE, name, forgotten) as watcher:
+            assert watcher.next(30.0) is not forgotten
     granted = {(right.group, right.resource, verb) for right in RIGHTS for verb in right.verbs}
 
     def all_used() -> bool:

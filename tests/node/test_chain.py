@@ -7,6 +7,7 @@ replaces the first one while clients ask.
 from __future__ import annotations
 
 import itertools
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ import pytest
 import tritonclient.http as triton
 from sklearn.datasets import load_digits
 
+from headrace.api.canonical import default_run_id
 from headrace_testbed.api import ApiError, Object
 from headrace_testbed.node import Node
 from headrace_testbed.release import IMAGES, WORKSPACE, Release
@@ -192,6 +194,7 @@ def test_a_training_run_trains_digits_on_two_workers_and_stands_in_mlflow_with_i
     node: Node, release: Release, mlflow: httpx.Client, story: dict[str, Any]
 ) -> None:
     node.api.post(RUNS, training_run(release, "first"))
+    until(lambda: len(running(node, "first", "worker")) == 2)
     run = ended(node, f"{RUNS}/first")
     status = run["status"]
     assert (status["attempt"], status.get("failures", 0)) == (1, 0)
@@ -235,17 +238,32 @@ def deleted(node: Node, name: str) -> None:
     node.api.delete(f"{PODS}/{name}?gracePeriodSeconds=0")
 
 
+def running(node: Node, run: str, kind: str) -> list[str]:
+    """The names of the running pods of RUN of KIND, head or worker."""
+    return [
+        str(each["metadata"]["name"])
+        for each in pods_of(node, WORKSPACE, run)
+        if each["metadata"]["labels"].get("ray.io/node-type") == kind
+        and "deletionTimestamp" not in each["metadata"]
+        and each["status"].get("phase") == "Running"
+    ]
+
+
 def pod(node: Node, run: str, kind: str) -> str:
-    """The name of a running pod of RUN of KIND, head or worker."""
+    """The name of a running pod of RUN of KIND."""
+    return str((eventually(lambda: running(node, run, kind), WAIT_SECONDS) or [""])[0])
 
-    def look() -> str | None:
-        for each in pods_of(node, WORKSPACE, run):
-            ours = each["metadata"]["labels"].get("ray.io/node-type") == kind
-            if ours and "deletionTimestamp" not in each["metadata"] and each["status"].get("phase") == "Running":
-                return str(each["metadata"]["name"])
-        return None
 
-    return str(eventually(look, WAIT_SECONDS))
+def trained_epochs(release: Release, run: Object, attempt: int) -> list[int]:
+    """The epochs that ATTEMPT of RUN trained itself, as it has told in the store: what it resumed it does not tell."""
+    store, bucket = release.s3(), release.site()["store"]["uri"].removeprefix("s3://").partition("/")
+    run_id = default_run_id(run["metadata"]["name"], run["metadata"]["uid"])
+    prefix = f"{bucket[2]}/runs/{run_id}/events/train-1.{attempt}"
+    found: list[int] = []
+    for entry in store.list_objects_v2(Bucket=bucket[0], Prefix=prefix).get("Contents", ()):
+        told = store.get_object(Bucket=bucket[0], Key=entry["Key"])["Body"].read().decode().splitlines()
+        found += [event["epoch"] for event in map(json.loads, told) if event["type"] == "metrics"]
+    return sorted(found)
 
 
 def epochs(mlflow: httpx.Client, node: Node, run: str) -> int:
@@ -265,6 +283,7 @@ def test_a_training_whose_worker_and_then_head_is_deleted_succeeds_in_the_same_m
     until(lambda: epochs(mlflow, node, "second") >= 5)
     before = epochs(mlflow, node, "second")
     assert log(node, pod(node, "second", "head"), "job-driver-*.log"), "what the runbooks read of a driver"
+    assert len(running(node, "second", "worker")) == 2
     deleted(node, pod(node, "second", "worker"))
     until(lambda: epochs(mlflow, node, "second") > before + 5)
     assert seen(node, f"{RUNS}/second")["status"]["attempt"] == 1, "a lost worker is no failure of the attempt"
@@ -282,6 +301,9 @@ def test_a_training_whose_worker_and_then_head_is_deleted_succeeds_in_the_same_m
     steps = [point["step"] for point in history(mlflow, began, "train.loss")]
     assert steps == list(range(1, EPOCHS["second"] + 1)), "every epoch stands there once"
     assert reached < EPOCHS["second"], "the head was deleted in mid-training"
+    anew = trained_epochs(release, run, 2)
+    assert anew == list(range(anew[0], EPOCHS["second"] + 1))
+    assert anew[0] > reached, "what MLflow has, the newest checkpoint has: it is not trained again"
     story["second"] = register(mlflow, run, "digits")
 
 

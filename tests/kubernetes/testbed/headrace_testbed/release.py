@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import httpx
 
 from headrace_testbed.api import Object
@@ -79,6 +81,17 @@ class Release:
         found = self.node.api.get(f"/api/v1/namespaces/{WORKSPACE}/configmaps/headrace-site")
         site: dict[str, Any] = json.loads(found["data"]["HEADRACE_SITE"])
         return site
+
+    def s3(self) -> Any:
+        """A client of the store, through its Service, with the workspace's key."""
+        secret = self.node.api.get(f"/api/v1/namespaces/{WORKSPACE}/secrets/headrace-store")["data"]
+        key, value = (
+            base64.b64decode(secret[name]).decode() for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        )
+        address = f"http://{self.node.forward_service(NAMESPACE, 'headrace-s3', 7070)}"
+        return boto3.client(
+            "s3", endpoint_url=address, region_name="us-east-1", aws_access_key_id=key, aws_secret_access_key=value
+        )
 
     def mlflow(self) -> httpx.Client:
         """A client of MLflow's REST API, through its Service."""
