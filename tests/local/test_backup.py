@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,37 @@ def test_what_was_kept_once_costs_nothing_again_and_goes_with_the_last_backup_th
     assert second["removed"] == [first["name"]]
     assert [entry.name for entry in place.iterdir() if entry.is_dir() and entry.name != "objects"] == [second["name"]]
     assert not [path for path in (place / "objects").rglob("*") if path.is_file() and path.stat().st_size > 900]
+
+
+def test_a_store_that_is_away_is_no_empty_one_and_what_is_gone_costs_no_older_backup(
+    lived_in: Path, tmp_path: Path
+) -> None:
+    place, store = tmp_path / "backups", lived_in / "store"
+    good = headrace(lived_in, "backup", str(place))
+    with moved_away(store):  # a folder that is not mounted
+        refused = headrace(lived_in, "backup", str(place), "--keep", "1", code=4)
+        assert refused["error"]["code"] == "store-empty"
+        assert f"{store} is empty" in refused["error"]["message"]
+        assert "houses" in refused["error"]["message"]
+        assert headrace(lived_in, "backup", str(tmp_path / "without"), "--artifacts", "none")["counts"]["versions"] == 1
+    with moved_away(store / "packages" / ("a" * 64)):
+        without = headrace(lived_in, "backup", str(place), "--keep", "1")
+        assert without["removed"] == []
+        assert "the package that houses serves" in " ".join(without["notes"])
+        assert "no older backup was removed" in " ".join(without["notes"])
+    again = headrace(lived_in, "backup", str(place), "--keep", "1")
+    assert again["removed"] == [good["name"], without["name"]]
+
+
+@contextmanager
+def moved_away(folder: Path) -> Iterator[None]:
+    aside = folder.parent.parent / "away"
+    folder.rename(aside)
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        aside.rename(folder)
 
 
 def test_a_backup_that_is_killed_leaves_none_and_the_next_one_is_whole(lived_in: Path, tmp_path: Path) -> None:

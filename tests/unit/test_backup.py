@@ -41,7 +41,7 @@ def test_a_manifest_comes_back_as_it_was_written() -> None:
 def test_a_manifest_of_which_a_word_was_changed_is_refused() -> None:
     record = MANIFEST.to_record()
     with pytest.raises(InvalidInput, match="is damaged"):
-        Manifest.from_record({**record, "tracking_uri": "http://other"}, "here")
+        Manifest.from_record({**record, "mlflow_server": "http://other"}, "here")
 
 
 def test_a_manifest_of_a_newer_headrace_says_what_reads_it() -> None:
@@ -102,7 +102,7 @@ def test_a_pair_that_is_none_is_refused_with_an_example() -> None:
     assert parse_pairs(["s3://a=s3://b"]) == [("s3://a", "s3://b")]
     with pytest.raises(InvalidInput, match="no two places") as refused:
         parse_pairs(["s3://a"])
-    assert "OLD=NEW" in refused.value.action
+    assert "--map-store OLD=NEW" in refused.value.action
 
 
 # -- the archive
@@ -168,17 +168,37 @@ def test_pruning_removes_old_and_half_backups_and_what_only_they_needed(archive:
     assert names_of(archive) == ["c"]
 
 
+def test_a_damaged_older_backup_ends_no_newer_one_and_keeps_its_files(archive: Archive) -> None:
+    for name, paths in (("20261124T000000Z", "a"), ("20261125T000000Z", "b"), ("20261126T000000Z", "c")):
+        whole(archive, name, *paths)
+    index = Path(archive.path("20261125T000000Z", backup_files.FILE))
+    for harm in (lambda data: data[:20], lambda data: data[:12] + b"\xff\xff" + data[14:], lambda data: b"no gzip"):
+        index.write_bytes(harm(index.read_bytes()))
+        with pytest.raises(InvalidInput, match="damaged"):
+            list(backup_files.read_index(archive, "20261125T000000Z"))
+    told: list[str] = []
+    assert prune(archive, 2, lambda: None, told.append) == ["20261124T000000Z"]
+    assert names_of(archive) == ["a", "b", "c"]
+    assert "no kept file is removed" in told[-1]
+    assert prune(archive, 1, lambda: None, told.append) == ["20261125T000000Z"]
+    assert names_of(archive) == ["c"]
+
+
 def test_a_folder_of_backups_is_private(archive: Archive) -> None:
-    with archive.lock("one"):
+    with archive.lock("one", print):
         pass
     assert Path(archive.root).stat().st_mode & 0o777 == 0o700
 
 
 def test_of_two_writers_one_waits_and_a_dead_one_does_not_count(archive: Archive) -> None:
-    with archive.lock("one"), pytest.raises(RunFailed, match="one is writing") as refused, archive.lock("two"):
+    with (
+        archive.lock("one", print),
+        pytest.raises(RunFailed, match="one is writing") as refused,
+        archive.lock("two", print),
+    ):
         pass
     assert refused.value.code == "backup-locked"
-    with archive.lock("two"):
+    with archive.lock("two", print):
         pass
     path = Path(archive.path("lock.json"))
     for record in (
@@ -186,13 +206,36 @@ def test_of_two_writers_one_waits_and_a_dead_one_does_not_count(archive: Archive
         {"holder": "half a word"},
     ):
         path.write_text(json.dumps(record))
-        with archive.lock("three"):
+        with archive.lock("three", print):
             pass
         assert not path.exists()
 
 
+def test_a_silent_writer_elsewhere_is_waited_for_and_one_that_speaks_is_not(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, told = Path(archive.path("lock.json")), list[str]()
+
+    def says(draw: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"holder": "a pod", "time": time.time(), "draw": draw, "host": "elsewhere"}))
+
+    says("killed")
+    monkeypatch.setattr(backup_lock, "STALE_SECONDS", 0.3)
+    monkeypatch.setattr(backup_lock, "LOOK_SECONDS", 0.05)
+    with archive.lock("the Job's next pod", told.append):
+        assert len(told) == 1
+        assert "a pod was writing" in told[0]
+
+    says("alive")
+    monkeypatch.setattr(backup_lock, "STALE_SECONDS", 300.0)
+    monkeypatch.setattr(backup_lock.time, "sleep", lambda _: says("alive, later"))
+    with pytest.raises(RunFailed, match="a pod is writing"), archive.lock("another", told.append):
+        pass
+
+
 def test_a_writer_that_was_taken_for_dead_makes_nothing_whole(archive: Archive) -> None:
-    with archive.lock("slow") as lock:
+    with archive.lock("slow", print) as lock:
         Path(archive.path("lock.json")).write_text(json.dumps({"holder": "other", "time": time.time(), "draw": "y"}))
         with pytest.raises(RunFailed, match="took over"):
             lock.check()

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
+from headrace.base.errors import Unavailable
 from headrace.steps import backup_keeper
 from headrace.steps.backup_archive import Archive
 from headrace.steps.backup_files import Entry, Needs, Root, folder_of
 from headrace.steps.backup_keeper import Keeper
 from headrace.steps.backup_manifest import Artifacts
 from headrace.steps.backup_progress import Progress
+from headrace.store.streams import ChangedMeanwhile
 
 
 @pytest.fixture
@@ -70,15 +73,15 @@ def test_what_has_not_changed_is_not_read_again(archive: Archive, root: Root, mo
     changed = Path(root.path) / "splits" / "s" / "part.parquet"
     changed.write_text("other rows")
     read: list[str] = []
-    real = backup_keeper.streams.hash_of
+    real = Root.pieces
 
-    def noted(filesystem: Any, path: str, beat: Any) -> Any:
-        read.append(path)
-        return real(filesystem, path, beat)
+    def noted(root: Root, entry: Entry) -> Any:
+        read.append(entry.path)
+        return real(root, entry)
 
-    monkeypatch.setattr(backup_keeper.streams, "hash_of", noted)
+    monkeypatch.setattr(Root, "pieces", noted)
     keeper, second = indexed(archive, root, Needs(Artifacts.all), first)
-    assert read == [str(changed)]
+    assert set(read) == {"splits/s/part.parquet"}
     assert keeper.new_bytes == len("other rows")
     assert {e.path: e.sha256 for e in first if e.path != "splits/s/part.parquet"} == {
         e.path: e.sha256 for e in second if e.path != "splits/s/part.parquet"
@@ -102,16 +105,60 @@ def test_a_file_that_changes_while_it_is_copied_is_kept_as_it_is_in_the_end(
     real = backup_keeper.streams.copy
     grown: list[int] = []
 
-    def growing(source: Any, path: str, *rest: Any, **more: Any) -> bool:
-        if path == str(log) and not grown:
+    def growing(source: Any, *rest: Any, **more: Any) -> bool:
+        if not grown and log.read_text() == "first":
             grown.append(1)
             log.write_text("{} and more")
-        return real(source, path, *rest, **more)
+        return real(source, *rest, **more)
 
     monkeypatch.setattr(backup_keeper.streams, "copy", growing)
     keeper, found = indexed(archive, root, Needs(Artifacts.all))
     entry = next(entry for entry in found if entry.path.endswith("result.json"))
     assert (entry.kept, entry.size, keeper.notes) == (True, len("{} and more"), [])
+
+
+def test_a_file_that_is_written_anew_while_it_is_read_is_read_again(
+    archive: Archive, root: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, broken = Root.pieces, [2]
+
+    def expired(root: Root, entry: Entry) -> Iterator[bytes]:
+        if entry.path.endswith("result.json") and broken[0]:
+            broken[0] -= 1
+            raise ChangedMeanwhile(entry.path)
+        yield from real(root, entry)
+
+    monkeypatch.setattr(Root, "pieces", expired)
+    keeper, found = indexed(archive, root, Needs(Artifacts.all))
+    assert (broken, keeper.notes, all(entry.kept for entry in found)) == ([0], [], True)
+
+
+@pytest.mark.parametrize("side", ["runs", "archive"])
+def test_a_store_that_fails_is_the_one_that_is_named(
+    archive: Archive, root: Root, side: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are remote here: what a disk says is left alone."""
+    runs = Root("store", "memory://runs", fsspec.filesystem("memory"), "/runs")
+    runs.filesystem.pipe_file("/runs/packages/a/headrace.json", b"{}")
+    vault = Archive("memory://vault")
+
+    def cut(*_: Any, **__: Any) -> Any:
+        raise OSError("the connection was cut")
+
+    needs = Needs(Artifacts.all)
+    keeper = Keeper(vault, [runs], iter(()), lambda: None, lambda _: None)
+    if side == "runs":
+        monkeypatch.setattr(runs.filesystem, "cat_file", cut)
+    else:
+        monkeypatch.setattr(runs.filesystem, "open", cut)
+    with pytest.raises(Unavailable, match=f"memory://{'runs' if side == 'runs' else 'vault'} cannot be reached"):
+        list(keeper.entries(needs))
+
+
+def test_of_roots_in_each_other_the_inner_one_has_the_folder(root: Root) -> None:
+    inner = Root.at("mlflow", f"{root.path}/mlflow")
+    assert folder_of(f"{root.path}/mlflow/1/models/m", [root, inner]) == "mlflow/1/models/m"
+    assert folder_of(f"{root.path}/packages/aaa", [root, inner]) == "store/packages/aaa"
 
 
 def test_a_folder_is_found_below_its_root_only(root: Root) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from headrace.api.kinds import TRAINING_RUN, Kind
+import pytest
+
+from headrace.api.kinds import MODEL_DEPLOYMENT, TRAINING_RUN, Kind
+from headrace.base.errors import InvalidInput
 from headrace.steps.backup_manifest import Existing
 from headrace.steps.backup_moves import Moves
-from headrace.steps.backup_resources import kept, make, restored
+from headrace.steps.backup_resources import kept, make, needed_to_go_on, require_idle, restored
 
 NAME = "20261126T043000Z"
 
@@ -48,6 +51,19 @@ def test_nothing_of_what_the_api_server_made_is_kept() -> None:
     assert record["status"] == {"phase": "Running"}
 
 
+def merged(there: Any, patch: Any) -> Any:
+    """RFC 7386, as the API server does it."""
+    if not isinstance(patch, dict):
+        return patch
+    found = dict(there) if isinstance(there, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            found.pop(key, None)
+        else:
+            found[key] = merged(found.get(key), value)
+    return found
+
+
 class Cluster:
     """A namespace that remembers what was asked, in order; made of the operator's point of view at each step."""
 
@@ -64,22 +80,18 @@ class Cluster:
         return self.objects.get(name)
 
     def create(self, kind: Kind, manifest: Any) -> Any:
-        if manifest["metadata"]["name"] in self.objects:
-            return None
-        return self.apply(kind, manifest, force=True)
-
-    def apply(self, kind: Kind, manifest: Any, *, force: bool) -> Any:
         name = manifest["metadata"]["name"]
-        self.objects[name] = {**self.objects.get(name, {}), **json.loads(json.dumps(manifest)), "kind": kind.kind}
+        if name in self.objects:
+            return None
+        self.objects[name] = {**json.loads(json.dumps(manifest)), "kind": kind.kind}
         return self._noted(name)
 
     def patch(self, kind: Kind, name: str, changes: Any) -> Any:
-        self.objects[name]["spec"] |= changes["spec"]
+        self.objects[name] = merged(self.objects[name], changes)
         return self._noted(name)
 
     def patch_status(self, kind: Kind, name: str, status: Any) -> Any:
-        self.objects[name]["status"] = {**self.objects[name].get("status", {}), **status}
-        return self._noted(name)
+        return self.patch(kind, name, {"status": status})
 
     def _noted(self, name: str) -> Any:
         found = self.objects[name]
@@ -134,12 +146,47 @@ def test_a_restore_that_was_killed_between_two_writes_is_finished_by_the_next() 
 
 
 def test_an_object_that_is_there_stays_as_it_is_unless_told() -> None:
+    cluster, wanted = Cluster(), restored(object_("ModelDeployment"), MOVED, NAME)
+    there = {"metadata": {"name": "digits", "labels": {"mine": "yes"}}, "spec": {"alias": "x", "store": {"old": 1}}}
+    cluster.create(MODEL_DEPLOYMENT, there)
+    assert not make(wanted, cluster, Existing.keep)
+    assert cluster.objects["digits"]["spec"] == there["spec"]
+    assert make(wanted, cluster, Existing.overwrite)
+    assert cluster.objects["digits"]["spec"] == wanted.manifest["spec"]  # and nothing of the other beside it
+    assert cluster.objects["digits"]["metadata"]["labels"] == {"mine": "yes", "a": "b"}
+
+
+@pytest.mark.parametrize("existing", [Existing.keep, Existing.overwrite])
+def test_a_training_that_is_there_is_never_taken_back(existing: Existing) -> None:
+    for status in ({"phase": "Running", "attempt": 5}, {"phase": "Failed", "completionTime": "t", "attempt": 5}):
+        cluster = Cluster()
+        cluster.create(TRAINING_RUN, {"metadata": {"name": "digits"}, "spec": {"mine": True}})
+        cluster.patch_status(TRAINING_RUN, "digits", status)
+        before = json.dumps(cluster.objects)
+        for record in (ended(), under_way()):
+            assert not make(restored(record, MOVED, NAME), cluster, existing)
+        assert json.dumps(cluster.objects) == before
+
+
+def test_nothing_is_written_over_while_a_training_goes_on() -> None:
     cluster = Cluster()
-    cluster.apply(TRAINING_RUN, {"metadata": {"name": "digits"}, "spec": {"mine": True}}, force=True)
-    assert not make(restored(ended(), MOVED, NAME), cluster, Existing.keep)
-    assert cluster.objects["digits"]["spec"] == {"mine": True}
-    assert make(restored(ended(), MOVED, NAME), cluster, Existing.overwrite)
-    assert "manifestURI" in cluster.objects["digits"]["spec"]
+    wanted = restored(under_way(), MOVED, NAME)
+    make(wanted, cluster, Existing.refuse)
+    require_idle([cluster])  # it is suspended
+    cluster.patch(TRAINING_RUN, "digits", {"spec": {"suspend": False}})
+    with pytest.raises(InvalidInput, match="team/digits") as refused:
+        require_idle([cluster])
+    assert "kubectl patch trainingrun digits -n team" in refused.value.action
+    cluster.patch_status(TRAINING_RUN, "digits", {"completionTime": "t"})
+    require_idle([cluster])
+
+
+def test_what_a_training_under_way_needs_is_named_and_of_one_that_ended_nothing() -> None:
+    assert needed_to_go_on(ended()) == {}
+    own = under_way()
+    own["spec"]["model"] = {"code": {"uri": "s3://old/store/code/c.tar", "sha256": "c"}}
+    assert list(needed_to_go_on(own)) == ["s3://old/store/splits/1", "s3://old/store/code/c.tar"]
+    assert needed_to_go_on(object_("ModelDeployment")) == {}
 
 
 def test_deployments_are_wishes_without_a_status() -> None:

@@ -73,8 +73,6 @@ def backup(
     from headrace.steps.backup import backup as make
     from headrace.steps.backup import default_parts
     from headrace.steps.backup_place import end_by_exception, find_place, tell_operator
-    from headrace.steps.backup_verify import find_backup
-    from headrace.steps.backup_verify import verify as read_again
 
     output = begin(context, as_json)
     end_by_exception()
@@ -85,10 +83,9 @@ def backup(
         parts=frozenset(include or default_parts(place)),
         artifacts=artifacts,
         keep=keep,
+        verify=verify,
         tell=output.tell,
     )
-    if verify:
-        record["verified"] = read_again(*find_backup(record["uri"]), output.tell)
     if lease_namespace:
         tell_operator(place, lease_namespace, record["uri"])
     output.report(record, lambda: render_backup(record))

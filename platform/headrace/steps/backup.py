@@ -25,10 +25,11 @@ from headrace.steps.backup_files import Entry
 from headrace.steps.backup_keeper import Keeper
 from headrace.steps.backup_lock import Lock
 from headrace.steps.backup_manifest import TABLES, Artifacts, Manifest, Part, new_name, summary
-from headrace.steps.backup_needs import Found, needs_of, roots_of, strike_off
+from headrace.steps.backup_needs import Found, needs_of, refuse_empty, roots_of, strike_off
 from headrace.steps.backup_place import Place
 from headrace.steps.backup_progress import Progress
 from headrace.steps.backup_prune import prune
+from headrace.steps.backup_verify import verify_anew
 from headrace.tracking.database import Snapshot
 
 Tell = Callable[[str], None]
@@ -41,6 +42,7 @@ def backup(
     parts: frozenset[Part],
     artifacts: Artifacts = Artifacts.registered,
     keep: int | None = None,
+    verify: bool = False,
     tell: Tell,
 ) -> dict[str, Any]:
     """Make a backup of PLACE at DESTINATION; what it holds, as its manifest says, with its `uri`.
@@ -51,11 +53,13 @@ def backup(
         parts: what is taken.
         artifacts: which of the stores' files are kept.
         keep: how many backups stay there, this one included; None: all.
+        verify: read all of it again before an older one goes.
         tell: is told the progress.
 
     Raises:
-        InvalidInput: PLACE has not what was asked for.
-        Unavailable: the database, a store, the cluster or DESTINATION cannot be reached; there is no new backup then.
+        InvalidInput: PLACE has not what was asked for, or what was written is damaged.
+        Unavailable: the database, a store, the cluster or DESTINATION cannot be reached, or a store is empty that
+            registered versions need; there is no new backup then.
         RunFailed: another backup is being written there.
     """
     if Part.resources in parts and not place.namespaces:
@@ -63,8 +67,9 @@ def backup(
             "this machine has no custom resources", action="leave out `resources`, or name a cluster: --on TARGET"
         )
     archive, started = Archive(destination), time.monotonic()
-    with archive.lock(_holder()) as lock:
-        manifest = Manifest(_free_name(archive), version("headrace"), artifacts, {}, place.tracking_uri)
+    record: dict[str, Any] = {}
+    with archive.lock(_holder(), tell) as lock:
+        manifest = Manifest(_free_name(archive), version("headrace"), artifacts, {}, place.mlflow)
         found = Found(manifest)
         if Part.resources in parts:
             _take_resources(place, archive, found, tell)
@@ -78,8 +83,10 @@ def backup(
         seconds = round(time.monotonic() - started, 3)
         whole = replace(found.manifest, seconds=seconds, notes=tuple(found.notes))
         archive.write_manifest(whole)
-        removed = prune(archive, keep, lock.beat, tell)
-    return {"uri": archive.uri(whole.name), **summary(whole), "removed": removed}
+        if verify:
+            record["verified"] = verify_anew(archive, whole.name, lock.beat, tell)
+        record["removed"] = prune(archive, None if found.missing else keep, lock.beat, tell)
+    return {"uri": archive.uri(whole.name), **summary(whole), **record}
 
 
 def default_parts(place: Place) -> frozenset[Part]:
@@ -107,6 +114,7 @@ def _take_resources(place: Place, archive: Archive, found: Found, tell: Tell) ->
     def counted() -> Iterator[dict[str, Any]]:
         for record in backup_resources.collect(place.namespaces):
             counts[record["kind"]] += 1
+            found.under_way |= backup_resources.needed_to_go_on(record)
             yield record
 
     part = archive.write_lines(found.manifest.name, backup_resources.FILE, counted())
@@ -162,16 +170,21 @@ def _beating(table: str, rows: Iterator[Any], lock: Lock, progress: Progress) ->
 def _take_files(place: Place, archive: Archive, found: Found, lock: Lock, tell: Tell) -> None:
     roots = roots_of(place, found)
     needs, owners = needs_of(place, found, roots)
-    keeper = Keeper(archive, roots, _previous(archive), lock.beat, tell)
+    keeper, empty = Keeper(archive, roots, _previous(archive), lock.beat, tell), {root.name for root in roots}
 
     def listed() -> Iterator[list[Any]]:
         for entry in keeper.entries(needs):
+            empty.discard(entry.root)
             if entry.kept:
                 strike_off(owners, entry)
             yield entry.to_line()
 
     part = archive.write_lines(found.manifest.name, backup_files.FILE, listed())
-    found.notes += [*keeper.notes, *(f"{what} is gone, and is in no backup" for what in sorted(owners.values()))]
+    refuse_empty(roots, empty, owners)
+    found.missing = sorted(owners.values())
+    found.notes += [*keeper.notes, *(f"{what} is gone, and is not in this backup" for what in found.missing)]
+    if found.missing:
+        found.notes.append("no older backup was removed: bring back what is gone from one, or delete what names it")
     found.manifest = replace(
         found.manifest,
         roots={root.name: root.url for root in roots},
@@ -185,7 +198,7 @@ def _take_files(place: Place, archive: Archive, found: Found, lock: Lock, tell: 
 def _previous(archive: Archive) -> Iterator[Entry]:
     """The index of the newest backup; nothing where there is none, or none that can be read."""
     names = archive.names()
-    with suppress(FileNotFoundError, InvalidInput, EOFError, OSError, ValueError):
+    with suppress(InvalidInput):
         if names and backup_files.FILE in archive.manifest(names[-1]).parts:
             yield from backup_files.read_index(archive, names[-1])
 

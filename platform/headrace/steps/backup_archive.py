@@ -3,6 +3,7 @@
     DEST/
     ├── lock.json                  who writes now
     ├── objects/<aa>/<sha256>      kept files by their content, shared by all backups here
+    ├── damaged/<sha256>           those of which a backup's --verify found that they are other bytes by now
     └── <UTC time>/                one backup
         ├── manifest.json          written last: without it there is no backup
         ├── files.jsonl.gz         every file of the stores: where, how large, its hash, whether it was kept
@@ -15,9 +16,11 @@ of DEST may be another than that of the runs: variables HEADRACE_BACKUP_AWS_* ar
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -66,11 +69,11 @@ class Archive:
 
     def folders(self) -> list[str]:
         """All that look like a backup, whole or not."""
-        with self.reached():
-            try:
+        try:
+            with self.reached():
                 found = self.filesystem.ls(self.root, detail=False)
-            except FileNotFoundError:
-                return []
+        except FileNotFoundError:
+            return []
         last = (str(path).rstrip("/").rpartition("/")[2] for path in found)
         return sorted(name for name in last if manifests.NAME.fullmatch(name))
 
@@ -95,9 +98,20 @@ class Archive:
         )
 
     def lines(self, name: str, file: str) -> Iterator[Any]:
-        """The values in FILE of the backup NAME, as they are asked for."""
+        """The values in FILE of the backup NAME, as they are asked for. Raises InvalidInput where it is damaged."""
         with self.reached():
-            yield from streams.read_lines(self.filesystem, self.path(name, file))
+            try:
+                yield from streams.read_lines(self.filesystem, self.path(name, file))
+            except (FileNotFoundError, EOFError, ValueError, zlib.error, gzip.BadGzipFile) as error:
+                raise manifests.damaged(f"{self.uri(name)}/{file}") from error
+
+    def pieces(self, path: str, size: int, what: str) -> Iterator[bytes]:
+        """The file of SIZE bytes at PATH, a piece at a time. Raises InvalidInput, naming WHAT, where it is gone."""
+        try:
+            with self.reached():
+                yield from streams.pieces(self.filesystem, path, size)
+        except FileNotFoundError as error:
+            raise manifests.damaged(what) from error
 
     def object_path(self, sha256: str) -> str:
         """Where the kept file SHA256 lies."""
@@ -105,11 +119,11 @@ class Archive:
 
     def objects(self) -> dict[str, int]:
         """The sizes of all kept files, by hash."""
-        with self.reached():
-            try:
+        try:
+            with self.reached():
                 found = files_below(self.filesystem, self.path("objects"))
-            except FileNotFoundError:
-                return {}
+        except FileNotFoundError:
+            return {}
         sizes = {name.rpartition("/")[2]: int(info.get("size") or 0) for name, info in found.items()}
         return {name: size for name, size in sizes.items() if len(name) == 64}
 
@@ -127,6 +141,14 @@ class Archive:
         with self.reached(), streams.whole_file(self.filesystem, self.path(manifest.name, manifests.FILE)) as file:
             file.write(text.encode())
 
+    def set_aside(self, sha256: str) -> None:
+        """Take the kept file SHA256, whose bytes are others by now, out of the way: the next backup keeps it anew."""
+        with self.reached(), suppress(FileNotFoundError):
+            aside = self.path("damaged", sha256)
+            if isinstance(self.filesystem, LocalFileSystem):
+                Path(aside).parent.mkdir(exist_ok=True)
+            self.filesystem.mv(self.object_path(sha256), aside)
+
     def remove(self, name: str) -> None:
         """Remove the backup NAME: its manifest first, so that none is ever seen without its files."""
         with self.reached():
@@ -136,15 +158,15 @@ class Archive:
                 self.filesystem.rm(self.path(name), recursive=True)
 
     @contextmanager
-    def lock(self, holder: str) -> Iterator[Lock]:
-        """Be the only writer for the length of the block. Raises RunFailed where there is another.
+    def lock(self, holder: str, tell: Callable[[str], None]) -> Iterator[Lock]:
+        """Be the only writer for the length of the block. Raises RunFailed where there is another that lives.
 
         A folder that is not there is made, private: logs and tables are in it.
         """
         if isinstance(self.filesystem, LocalFileSystem):
             Path(self.root).mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = Lock(self.filesystem, self.path("lock.json"), self.url, holder)
-        lock.take()
+        lock.take(tell)
         try:
             yield lock
         finally:
@@ -159,6 +181,7 @@ def _opened(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
         return filesystem, path
     options = dict(filesystem.storage_options)
     options |= {"key": own.get("ACCESS_KEY_ID"), "secret": own.get("SECRET_ACCESS_KEY")}
+    options |= {"token": own.get("SESSION_TOKEN")}
     if "ENDPOINT_URL" in own:
         options["endpoint_url"] = own["ENDPOINT_URL"]
     elif "ACCESS_KEY_ID" in own:  # AWS itself, whatever AWS_ENDPOINT_URL says of the store of the runs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import fsspec
 
 from headrace.steps.backup_archive import Archive
 from headrace.steps.backup_manifest import Artifacts
+from headrace.store import streams
 from headrace.store.filesystems import files_below, open_filesystem, reached
 
 FILE = "files.jsonl.gz"
@@ -57,9 +59,19 @@ class Root:
 
     def entries(self) -> Iterator[Entry]:
         """Its files in order; those of one folder are in memory at once."""
+        for folder in self._folders():
+            yield from sorted(self._below(folder), key=lambda entry: entry.order)
+
+    def pieces(self, entry: Entry) -> Iterator[bytes]:
+        """What ENTRY holds, a piece at a time. Raises as `streams.pieces` does, and Unavailable."""
+        with self.reached():
+            yield from streams.pieces(self.filesystem, f"{self.path}/{entry.path}", entry.size)
+
+    @contextmanager
+    def reached(self) -> Iterator[None]:
+        """A block whose failures are this place's."""
         with reached(self.url, self.filesystem):
-            for folder in self._folders():
-                yield from sorted(self._below(folder), key=lambda entry: entry.order)
+            yield
 
     def _folders(self) -> Iterator[str]:
         """The folders (and files) whose content is looked at one after the other."""
@@ -72,7 +84,8 @@ class Root:
     def _children(self, folder: str) -> list[str]:
         place = f"{self.path}/{folder}".rstrip("/")
         try:
-            found = self.filesystem.ls(place, detail=False)
+            with self.reached():  # a bucket that is not there is no empty one
+                found = self.filesystem.ls(place, detail=False)
         except (FileNotFoundError, NotADirectoryError):
             return []
         names = {str(path).rstrip("/").rpartition("/")[2] for path in found if str(path).rstrip("/") != place}
@@ -87,8 +100,9 @@ class Root:
 
     def _found(self, place: str) -> dict[str, dict[str, Any]]:
         try:
-            info = self.filesystem.info(place)
-            return {"": info} if info["type"] == "file" else files_below(self.filesystem, place)
+            with self.reached():
+                info = self.filesystem.info(place)
+                return {"": info} if info["type"] == "file" else files_below(self.filesystem, place)
         except FileNotFoundError:  # gone since it was listed
             return {}
 
@@ -139,8 +153,8 @@ def is_checkpoint(entry: Entry) -> bool:
 
 
 def folder_of(url: str, roots: Iterable[Root]) -> str | None:
-    """The folder URL as `root/path`, or None where it lies in no root."""
-    for root in roots:
+    """The folder URL as `root/path`, or None where it lies in no root; of roots in each other the inner one counts."""
+    for root in sorted(roots, key=lambda root: -len(root.path)):
         filesystem, path = open_filesystem(url)
         if type(filesystem) is type(root.filesystem) and path.rstrip("/").startswith(f"{root.path}/"):
             return f"{root.name}/{path.rstrip('/').removeprefix(f'{root.path}/')}"

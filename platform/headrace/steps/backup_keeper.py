@@ -69,7 +69,7 @@ class Keeper:
             return entry
         try:
             sha256, size = self._hash(entry)
-        except FileNotFoundError:
+        except (FileNotFoundError, streams.ChangedMeanwhile):
             return entry
         return Entry(entry.root, entry.path, size, entry.mark, sha256)
 
@@ -81,6 +81,8 @@ class Keeper:
                     self.kept += 1
                     self.kept_bytes += size
                     return Entry(entry.root, entry.path, size, entry.mark, sha256, kept=True)
+            except streams.ChangedMeanwhile:
+                pass
             except FileNotFoundError:
                 self.notes.append(f"{entry.root}/{entry.path} went away while it was copied")
                 return entry
@@ -89,18 +91,13 @@ class Keeper:
         return entry
 
     def _copy(self, entry: Entry, sha256: str, size: int) -> bool:
-        root = self._roots[entry.root]
-        target = self._archive.object_path(sha256)
-        path = f"{root.path}/{entry.path}"
+        source, target = self._roots[entry.root].pieces(entry), self._archive.object_path(sha256)
         with self._archive.reached():
-            copied = streams.copy(
-                root.filesystem, path, self._archive.filesystem, target, sha256=sha256, size=size, beat=self._beat
-            )
+            copied = streams.copy(source, self._archive.filesystem, target, sha256=sha256, size=size, beat=self._beat)
         if copied:
             self._there[sha256] = size
             self.new_bytes += size
         return copied
 
     def _hash(self, entry: Entry) -> tuple[str, int]:
-        root = self._roots[entry.root]
-        return streams.hash_of(root.filesystem, f"{root.path}/{entry.path}", self._beat)
+        return streams.hash_of(self._roots[entry.root].pieces(entry), self._beat)

@@ -1,7 +1,8 @@
 """The right to write to a place of backups: one writer at a time, on any filesystem.
 
 It is taken on a condition, renewed while the writer works, and taken over from a writer that died: one of this machine
-is known to be dead at once, another by its silence.
+is known to be dead at once, another by its silence, which the next writer waits for. So a Job's next pod goes on after
+one that was killed.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import json
 import secrets
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 import fsspec
 
@@ -19,8 +22,9 @@ from headrace.base.processes import ProcessRef
 from headrace.store import conditional
 from headrace.store.filesystems import reached
 
-STALE_SECONDS = 900.0  # without a sign of life, after which a writer counts as dead
-BEAT_SECONDS = 60.0
+STALE_SECONDS = 300.0  # without a sign of life, after which a writer counts as dead
+BEAT_SECONDS = 20.0
+LOOK_SECONDS = 2.0  # between two looks at another's lock
 
 
 class Lock:
@@ -33,24 +37,37 @@ class Lock:
         self._found: conditional.Found = None
         self._beaten = 0.0
 
-    def take(self) -> None:
-        """Take it, from a dead writer too."""
+    def take(self, tell: Callable[[str], None]) -> None:
+        """Take it, from a dead writer too. Raises RunFailed where another one lives."""
         with reached(self._archive, self._filesystem):
-            found = conditional.read(self._filesystem, self._path)
-            if found is not None and (other := _living(found[0])) is not None:
-                raise RunFailed(
-                    f"{other} is writing to {self._archive}",
-                    action=f"wait until it has ended; if it was killed, its lock ends {STALE_SECONDS / 60:.0f} minutes "
-                    "after its last sign of life",
-                    code="backup-locked",
-                )
+            found = self._awaited(tell)
             if not conditional.replace(self._filesystem, self._path, self._record(), found):
                 raise self._lost()
             self._found = conditional.read(self._filesystem, self._path)
         self._beaten = time.monotonic()
 
+    def _awaited(self, tell: Callable[[str], None]) -> conditional.Found:
+        """What is there when no living writer holds it. One that has not been heard of may be dead: its next word, or
+        the lack of it, is waited for."""
+        first = found = conditional.read(self._filesystem, self._path)
+        since = time.monotonic()
+        while found is not None and first is not None and (other := _living(found[0])) is not None:
+            if other.here or found[0] != first[0]:
+                raise RunFailed(
+                    f"{other.name} is writing to {self._archive}",
+                    action="wait until it has ended, or name another place",
+                    code="backup-locked",
+                )
+            if time.monotonic() - since > STALE_SECONDS:
+                break
+            if found is first:
+                tell(f"{other.name} was writing to {self._archive}: waiting for up to {STALE_SECONDS:.0f} s to see")
+            time.sleep(LOOK_SECONDS)
+            found = conditional.read(self._filesystem, self._path)
+        return found
+
     def beat(self) -> None:
-        """Say that the writer lives, once a minute at most. Raises RunFailed where another took over."""
+        """Say that the writer lives, now and then. Raises RunFailed where another took over."""
         if time.monotonic() - self._beaten > BEAT_SECONDS:
             self.check()
 
@@ -82,12 +99,20 @@ class Lock:
         )
 
 
-def _living(data: bytes) -> str | None:
+@dataclass(frozen=True)
+class _Holder:
+    name: str
+    here: bool  # a process of this machine, which is seen to live
+
+
+def _living(data: bytes) -> _Holder | None:
     """Who holds the lock that says DATA, if its writer may still live; of this machine's own it is known at once."""
     try:
         record = json.loads(data)
         process = ProcessRef.from_record(record.get("process")) if record.get("host") == socket.gethostname() else None
-        dead = process is not None and not process.alive()
-        return str(record["holder"]) if not dead and time.time() - float(record["time"]) < STALE_SECONDS else None
+        if process is not None and not process.alive():
+            return None
+        silent = time.time() - float(record["time"]) >= STALE_SECONDS
+        return None if silent else _Holder(str(record["holder"]), here=process is not None)
     except (ValueError, KeyError, TypeError):
         return None

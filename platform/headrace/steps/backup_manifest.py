@@ -69,7 +69,7 @@ class Manifest:
     headrace: str
     artifacts: Artifacts
     roots: Mapping[str, str]
-    tracking_uri: str | None = None
+    mlflow_server: str | None = None
     mlflow: Mapping[str, Any] | None = None  # version, revision, dialect, columns by table
     counts: Mapping[str, int] = field(default_factory=dict)
     kept_bytes: int = 0
@@ -123,7 +123,8 @@ def damaged(where: str) -> InvalidInput:
     """The error of a file that is not what was written."""
     return InvalidInput(
         f"{where} is damaged: its bytes are not those that were written",
-        action="restore another backup, or this one from a copy; headrace backup makes a new one",
+        action="restore another backup, or this one from a copy; headrace backup --verify makes a new one, and keeps "
+        "what is damaged anew",
         code="backup-damaged",
     )
 

@@ -74,7 +74,8 @@ def parse_pairs(texts: Iterable[str]) -> list[tuple[str, str]]:
         old, separator, new = text.partition("=")
         if not separator or not old or not new:
             raise InvalidInput(
-                f"{text!r} says no two places", action="write --map OLD=NEW, as --map s3://old/store=s3://new/store"
+                f"{text!r} says no two places",
+                action="write --map-store OLD=NEW, as --map-store s3://old/store=s3://new/store",
             )
         pairs.append((old, new))
     return pairs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from headrace.base.errors import InvalidInput
+from headrace.base.errors import InvalidInput, Unavailable
 from headrace.steps import backup_files
 from headrace.steps.backup_files import Entry, Needs, Root, folder_of
 from headrace.steps.backup_manifest import Artifacts, Manifest
@@ -19,6 +19,8 @@ class Found:
     manifest: Manifest
     needed: list[Needed] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)  # what versions need and no store has any more
+    under_way: dict[str, str] = field(default_factory=dict)  # what trainings that go on need: address, and what it is
 
 
 def roots_of(place: Place, found: Found) -> list[Root]:
@@ -28,6 +30,9 @@ def roots_of(place: Place, found: Found) -> list[Root]:
         urls[backup_files.HOME] = place.home
     roots = []
     for name, url in urls.items():
+        if url.startswith("mlflow-artifacts:"):
+            found.notes.append("MLflow's server keeps artifacts behind its own address, and they are in no backup")
+            continue
         try:
             roots.append(Root.at(name, url))
         except InvalidInput as error:
@@ -43,6 +48,8 @@ def needs_of(place: Place, found: Found, roots: list[Root]) -> tuple[Needs, dict
         packages |= {each.package_sha256} if each.package_sha256 else set()
         _need(each.package_uri, f"the package of {each.name}/{each.version}", roots, owners, found)
         _need(each.model_location, f"the MLflow model of {each.name}/{each.version}", roots, owners, found)
+    for uri, what in found.under_way.items():
+        _need(uri, what, roots, owners, found)
     if place.home is not None:
         from headrace.local.desired_state import read_desired
 
@@ -61,6 +68,20 @@ def _need(uri: str | None, what: str, roots: list[Root], owners: dict[str, str],
         owners[folder] = f"{what} ({uri})"
     elif found.manifest.artifacts is not Artifacts.none:
         found.notes.append(f"{what} lies outside of the store and was left out: {uri}")
+
+
+def refuse_empty(roots: list[Root], empty: set[str], owners: dict[str, str]) -> None:
+    """Raise Unavailable where a root without a file should have what OWNERS name: nothing is mounted there, or the
+    address is wrong. Such a backup would take the place of those that are good."""
+    for root in roots:
+        needed = sorted(what for folder, what in owners.items() if folder.startswith(f"{root.name}/"))
+        if root.name in empty and needed:
+            raise Unavailable(
+                f"{root.url} is empty, and should have {needed[0]}",
+                action="correct HEADRACE_STORE or MLflow's artifact root, mount the folder, or restore what was lost; "
+                "--artifacts none backs up all but files",
+                code="store-empty",
+            )
 
 
 def strike_off(owners: dict[str, str], entry: Entry) -> None:

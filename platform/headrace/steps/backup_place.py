@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from headrace.base.errors import InvalidInput
-from headrace.base.home import home, store_url
+from headrace.base.home import home
 from headrace.spec.targets import LOCAL, find_target
 from headrace.steps.backup_resources import Namespace
+from headrace.store import Store
 
 DATABASE_VARIABLE = "MLFLOW_BACKEND_STORE_URI"  # the one that `mlflow server` itself reads
 LEASE = "headrace-backup"  # what the operator reads for its metric of the last good backup
@@ -26,7 +27,8 @@ class Place:
 
     Args:
         store: the store's URL.
-        tracking_uri: MLflow's address; of a server, or the database itself.
+        mlflow: the MLflow server's address, without a password: it is written down, told, and put in the place of
+            another's. None where MLflow is a database.
         database: MLflow's database, None where nobody said where it is.
         home: this machine's home folder, None for a cluster.
         namespaces: the cluster's namespaces; none for this machine.
@@ -34,7 +36,7 @@ class Place:
     """
 
     store: str
-    tracking_uri: str | None
+    mlflow: str | None
     database: str | None
     home: str | None = None
     namespaces: tuple[Namespace, ...] = ()
@@ -59,7 +61,14 @@ def this_machine() -> Place:
 
     uri = tracking_uri()
     database = os.environ.get(DATABASE_VARIABLE) or (None if is_server(uri) else uri)
-    return Place(store_url(), uri, database, home=str(home()))
+    return Place(Store().url, server_address(uri), database, home=str(home()))
+
+
+def server_address(uri: str | None) -> str | None:
+    """URI without a password, if it is an MLflow server's."""
+    from headrace.tracking.connection import is_server, without_credentials
+
+    return without_credentials(uri) if uri is not None and is_server(uri) else None
 
 
 def cluster(target: str, namespaces: Sequence[str]) -> Place:
@@ -86,8 +95,8 @@ def cluster(target: str, namespaces: Sequence[str]) -> Place:
         namespaces = namespaces or [name for name in (found.kubeflow.namespace,) if name]
     known = [connect(*kubeconfig, name) for name in namespaces] or [connect(*kubeconfig)]
     return Place(
-        store_url(),
-        os.environ.get("MLFLOW_TRACKING_URI"),
+        Store().url,
+        server_address(os.environ.get("MLFLOW_TRACKING_URI")),
         os.environ.get(DATABASE_VARIABLE),
         namespaces=tuple(known),
         kubeconfig=kubeconfig,

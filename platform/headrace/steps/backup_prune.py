@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from headrace.base.errors import InvalidInput
 from headrace.steps import backup_files
 from headrace.steps.backup_archive import Archive
 from headrace.steps.backup_manifest import to_remove
@@ -24,7 +25,10 @@ def prune(archive: Archive, keep: int | None, beat: Beat, tell: Callable[[str], 
         beat()
         tell(f"removed {archive.uri(name)}")
     if old:
-        _remove_unneeded(archive, beat)
+        try:
+            _remove_unneeded(archive, beat)
+        except InvalidInput as error:  # who needs what cannot be told: the files stay, and this backup stands
+            tell(f"note: {error.message}; no kept file is removed while that backup is there")
     return old
 
 

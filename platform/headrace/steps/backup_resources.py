@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from headrace.api.kinds import MODEL_DEPLOYMENT, MODEL_MONITOR, TRAINING_RUN, Kind
 from headrace.api.training_run import HELD_UNTIL
+from headrace.base.errors import InvalidInput
 from headrace.steps.backup_manifest import Existing
 from headrace.steps.backup_moves import Moves
 
@@ -43,9 +44,6 @@ class Namespace(Protocol):
 
     def create(self, kind: Kind, manifest: Object) -> Object | None:
         """Make it; None where its name is taken."""
-
-    def apply(self, kind: Kind, manifest: Object, *, force: bool) -> Object:
-        """Make it as MANIFEST says."""
 
     def patch(self, kind: Kind, name: str, changes: Object) -> Object | None:
         """Merge CHANGES into it; None where it is gone."""
@@ -102,6 +100,16 @@ def kept(kind: Kind, found: Object) -> dict[str, Any]:
     return {**record, "status": found["status"]} if kind is TRAINING_RUN and found.get("status") else record
 
 
+def needed_to_go_on(record: Object) -> dict[str, str]:
+    """The addresses, and what each is, that the TrainingRun RECORD cannot go on without if it has not ended."""
+    if record["kind"] != TRAINING_RUN.kind or (record.get("status") or {}).get("completionTime"):
+        return {}
+    spec, name = record["spec"], record["metadata"]["name"]
+    code = (spec.get("model") or {}).get("code") or {}
+    named = {spec.get("manifestURI"): f"the split of {name}", code.get("uri"): f"the own code of {name}"}
+    return {uri: what for uri, what in named.items() if uri}
+
+
 def restored(record: Object, moves: Moves, source: str) -> Restored:
     """What becomes of the object RECORD of the backup SOURCE, its addresses moved."""
     kind = KINDS[record["kind"]]
@@ -126,18 +134,60 @@ def restored(record: Object, moves: Moves, source: str) -> Restored:
 def make(wanted: Restored, namespace: Namespace, existing: Existing) -> bool:
     """Make WANTED; False where one of its name is there and stays. May be repeated after a kill.
 
-    A TrainingRun that is there because an earlier restore was killed (it is suspended and of the same backup) is
-    finished.
+    A TrainingRun that is there stays whatever EXISTING says: it has come further than the backup knows, and attempts
+    are never counted back. Only one that an earlier, killed restore left half made (it is suspended and of the same
+    backup) is finished.
     """
-    if existing is Existing.overwrite:
-        namespace.apply(wanted.kind, wanted.manifest, force=True)
-    elif namespace.create(wanted.kind, wanted.manifest) is None and not _half_made(wanted, namespace):
-        return False
+    if namespace.create(wanted.kind, wanted.manifest) is None:
+        if wanted.kind is TRAINING_RUN:
+            if not _half_made(wanted, namespace):
+                return False
+        elif existing is not Existing.overwrite:
+            return False
+        else:
+            _replace(wanted, namespace)
     if wanted.status:
         namespace.patch_status(wanted.kind, wanted.name, wanted.status)
     if wanted.ended and not wanted.suspended:
         namespace.patch(wanted.kind, wanted.name, {"spec": {"suspend": False}})
     return True
+
+
+def require_idle(namespaces: Iterable[Namespace]) -> None:
+    """Raise InvalidInput where a training goes on in NAMESPACES: it writes to what is written over."""
+    busy = [
+        f"{namespace.namespace}/{found['metadata']['name']}"
+        for namespace in namespaces
+        for found in namespace.list(TRAINING_RUN)
+        if not (found.get("status") or {}).get("completionTime") and not found["spec"].get("suspend")
+    ]
+    if busy:
+        where, _, name = busy[0].partition("/")
+        raise InvalidInput(
+            f"trainings go on here: {', '.join(busy)}",
+            action=f"wait for them, or suspend each: kubectl patch trainingrun {name} -n {where} --type merge "
+            '-p \'{"spec":{"suspend":true}}\'',
+            code="target-busy",
+        )
+
+
+def _replace(wanted: Restored, namespace: Namespace) -> None:
+    """Make the spec of the object that is there the one that is WANTED, and nothing of another beside it."""
+    there = namespace.get(wanted.kind, wanted.name) or {}
+    spec = replacement(there.get("spec") or {}, wanted.manifest["spec"])
+    metadata = {key: value for key, value in wanted.manifest["metadata"].items() if key in ("labels", "annotations")}
+    if namespace.patch(wanted.kind, wanted.name, {"metadata": metadata, "spec": spec}) is None:
+        namespace.create(wanted.kind, wanted.manifest)  # deleted meanwhile
+
+
+def replacement(there: Object, wanted: Object) -> dict[str, Any]:
+    """The merge patch (RFC 7386) that makes THERE what is WANTED: what only THERE has is removed, at every depth."""
+    patch: dict[str, Any] = {key: None for key in there if key not in wanted}
+    for key, value in wanted.items():
+        before = there.get(key)
+        nested = isinstance(before, Mapping) and isinstance(value, Mapping)
+        patch[key] = replacement(before, value) if nested else value  # type: ignore[arg-type]
+    return patch
 
 
 def _half_made(wanted: Restored, namespace: Namespace) -> bool:

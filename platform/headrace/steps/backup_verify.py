@@ -41,20 +41,41 @@ def verify_parts(archive: Archive, manifest: Manifest) -> None:
     _refuse(archive, bad)
 
 
+def verify_anew(archive: Archive, name: str, beat: streams.Beat, tell: Callable[[str], None]) -> dict[str, Any]:
+    """As `verify`, for the backup NAME that was just written, under its lock: damage does not outlive it.
+
+    Files are kept once, so the bytes may be of a backup long ago. What is damaged is set aside, and kept anew by the
+    next backup.
+    """
+    return _verified(archive, name, beat, tell, archive.set_aside)
+
+
 def verify(archive: Archive, name: str, tell: Callable[[str], None]) -> dict[str, Any]:
     """Read all of the backup NAME; `{"files", "bytes"}` that were read. Raises InvalidInput, naming what is damaged."""
+    return _verified(archive, name, lambda: None, tell, lambda _: None)
+
+
+def _verified(
+    archive: Archive,
+    name: str,
+    keep_lock: streams.Beat,
+    tell: Callable[[str], None],
+    on_damage: Callable[[str], None],
+) -> dict[str, Any]:
     manifest = archive.manifest(name)
     verify_parts(archive, manifest)
     files, size = len(manifest.parts), sum(part.bytes for part in manifest.parts.values())
     bad, progress = [], Progress(tell)
 
     def beat() -> None:
+        keep_lock()
         progress(lambda: f"{files:,} files read, {size / 1e6:,.1f} MB")
 
     for entry in _distinct(archive, manifest):
         assert entry.sha256 is not None
         if not _intact(archive, archive.object_path(entry.sha256), entry.sha256, entry.size, beat):
             bad.append(f"{entry.root}/{entry.path}")
+            on_damage(entry.sha256)
         files, size = files + 1, size + entry.size
     _refuse(archive, bad)
     tell(f"verified: {files:,} files, {size / 1e6:,.1f} MB")
@@ -71,11 +92,10 @@ def _distinct(archive: Archive, manifest: Manifest) -> Iterator[backup_files.Ent
 
 
 def _intact(archive: Archive, path: str, sha256: str, size: int, beat: streams.Beat = lambda: None) -> bool:
-    with archive.reached():
-        try:
-            return streams.hash_of(archive.filesystem, path, beat) == (sha256, size)
-        except FileNotFoundError:
-            return False
+    try:
+        return streams.hash_of(archive.pieces(path, size, path), beat) == (sha256, size)
+    except InvalidInput:
+        return False
 
 
 def _refuse(archive: Archive, bad: list[str]) -> None:

@@ -30,6 +30,9 @@ def carry_out(agreed: Plan, tell: Tell) -> dict[str, Any]:
         Unavailable: something cannot be reached. A repetition with `--existing keep` goes on where this ended.
     """
     restored: dict[str, Any] = {}
+    if agreed.place.home is not None:
+        restore_home.require_idle()  # a person may have taken a while to agree
+        restore_home.stop_tracking(agreed.place)
     if Part.files in agreed.parts:
         files = FileRestorer(agreed.archive, agreed.place, agreed.manifest, agreed.moves, tell)
         restored |= files.restore(agreed.existing)
@@ -55,9 +58,8 @@ def _load_database(agreed: Plan, expected: Contents, tell: Tell) -> dict[str, in
                 row[place] = agreed.moves.value(row[place])
             yield row
 
-    uri = agreed.place.require_database()
-    with restore_home.nobody_writes(uri, agreed.place):
-        written = load(uri, dump_of(agreed.manifest, rows), expected=expected, tell=tell)
+    dump = dump_of(agreed.manifest, rows)
+    written = load(agreed.place.require_database(), dump, expected=expected, tell=tell)
     counts = {word: written.get(table, 0) for word, table in TABLES.items()}
     tell("MLflow: " + counted(counts))
     return counts
@@ -66,17 +68,14 @@ def _load_database(agreed: Plan, expected: Contents, tell: Tell) -> dict[str, in
 def _make_resources(agreed: Plan, tell: Tell) -> tuple[dict[str, int], list[str]]:
     counts = dict.fromkeys(backup_resources.KINDS, 0)
     namespaces = {namespace.namespace: namespace for namespace in agreed.place.namespaces}
-    waiting, left_out = [], set()
+    waiting = []
     for wanted in resources_of(agreed):
         namespace = namespaces.get(wanted.namespace)
         if namespace is None:
-            left_out.add(wanted.namespace)
             continue
         made = backup_resources.make(wanted, namespace, agreed.existing)
         counts[wanted.kind.kind] += made
         if made and wanted.waits:
             waiting.append(f"{wanted.namespace}/{wanted.name}")
     tell("custom resources: " + counted(counts))
-    for name in sorted(left_out):
-        tell(f"note: the namespace {name} was left out; name it with --namespace {name}")
     return counts, waiting

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from headrace.base.errors import InvalidInput
 from headrace.steps.backup_place import Place
 
@@ -18,25 +15,23 @@ def there() -> dict[str, int]:
     return {word: count for word, count in found.items() if count}
 
 
-@contextmanager
-def nobody_writes(uri: str, place: Place) -> Iterator[None]:
-    """Stop what Headrace itself has running on the database URI, if that is this machine's own.
+def require_idle() -> None:
+    """Raise InvalidInput where a run goes on here: it writes to what a restore writes to."""
+    from headrace.local.runs import list_runs
 
-    Raises:
-        InvalidInput: a run goes on here.
-    """
+    if running := [run.run_id for run in list_runs() if run.running()]:
+        raise InvalidInput(
+            f"runs go on here: {', '.join(running)}",
+            action=f"headrace cancel {running[0]}; it can be resumed afterwards",
+            code="target-busy",
+        )
+
+
+def stop_tracking(place: Place) -> None:
+    """End what Headrace itself has running on MLflow's database, if that is this machine's own."""
+    from headrace.tracking import service, ui
     from headrace.tracking.connection import own_uri
 
-    if place.home is not None and uri == own_uri():
-        from headrace.local.runs import list_runs
-        from headrace.tracking import service, ui
-
-        if running := [run.run_id for run in list_runs() if run.running()]:
-            raise InvalidInput(
-                f"runs go on here: {', '.join(running)}",
-                action=f"headrace cancel {running[0]}; it can be resumed afterwards",
-                code="target-busy",
-            )
+    if place.database == own_uri():
         ui.stop()
         service.stop()
-    yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from headrace.base.errors import InvalidInput
@@ -11,7 +11,7 @@ from headrace.steps import backup_files, backup_resources, restore_home
 from headrace.steps.backup_archive import Archive
 from headrace.steps.backup_manifest import Existing, Manifest, Part, summary
 from headrace.steps.backup_moves import Moves
-from headrace.steps.backup_place import Place, cluster_root
+from headrace.steps.backup_place import ROOT_VARIABLE, Place, cluster_root
 from headrace.steps.backup_resources import Restored
 from headrace.steps.backup_verify import find_backup, verify_parts
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a restore would do. `database` is None where MLflow's is left as it is."""
+    """What a restore would do. `database` is None where MLflow's is left as it is; `left_out` is what of the backup is
+    not restored, and how it would be."""
 
     archive: Archive
     manifest: Manifest
@@ -32,6 +33,7 @@ class Plan:
     moves: Moves
     database: Contents | None = None
     there: Mapping[str, int] = field(default_factory=dict)  # what is in the target, by word
+    left_out: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """The change as a person judges it, one line a part."""
@@ -45,10 +47,15 @@ class Plan:
             told.append(f"files: {counts.get('kept', 0):,} of {self.manifest.kept_bytes / 1e6:,.1f} MB")
         if Part.resources in self.parts:
             told.append(", ".join(f"{counts.get(kind, 0)} {kind}" for kind in backup_resources.KINDS))
-        told += [f"{old} -> {new}" for old, new in self.moves.pairs]
+        told += [f"{old} -> {new}" for old, new in self._moves()]
         if self.there and self.existing is Existing.overwrite:
-            told.append("written over: " + counted(self.there))
-        return told
+            told.append(f"written over: {counted(self.there)}; TrainingRuns that are there stay as they are")
+        return [*told, *(f"not restored: {what}" for what in self.left_out)]
+
+    def _moves(self) -> list[tuple[str, str]]:
+        from headrace.tracking.connection import without_credentials
+
+        return [(without_credentials(old), without_credentials(new)) for old, new in self.moves.pairs]
 
     def to_record(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -56,8 +63,9 @@ class Plan:
             "uri": self.archive.uri(self.manifest.name),
             **summary(self.manifest),
             "parts": sorted(part.value for part in self.parts),
-            "moves": dict(self.moves.pairs),
+            "moves": dict(self._moves()),
             "there": dict(self.there),
+            "left_out": list(self.left_out),
         }
 
 
@@ -79,15 +87,24 @@ def plan(
         pairs: old and new places, beside those that follow from PLACE.
 
     Raises:
-        InvalidInput: there is no such backup, it is damaged, PLACE is not empty, or this MLflow is too old.
+        InvalidInput: there is no such backup, it is damaged, PLACE is not empty or somebody works there, it is not
+            known where MLflow's files go, or this MLflow is too old.
         Unavailable: something cannot be reached.
     """
     archive, name = find_backup(source)
     manifest = archive.manifest(name)
     verify_parts(archive, manifest)
     chosen = _chosen(manifest, place, parts)
-    database = _database(place, manifest, chosen)
-    moves = Moves.of([*pairs, *_own_moves(place, manifest, database)])
+    if place.home is not None:
+        restore_home.require_idle()
+    if existing is Existing.overwrite:
+        backup_resources.require_idle(place.namespaces)
+    known = _known_database(place, manifest, chosen)
+    database = known if Part.mlflow in chosen else None
+    moves = Moves.of([*pairs, *_own_moves(place, manifest, known)])
+    said = any(old.rstrip("/") == manifest.roots.get(backup_files.MLFLOW) for old, _ in pairs)
+    if chosen & {Part.files, Part.mlflow}:
+        _require_artifact_root(manifest, moves, known=said or _artifact_root(known) is not None)
     drafted = Plan(archive, manifest, place, chosen, existing, moves, database)
     there = _there(drafted)
     if there and existing is Existing.refuse:
@@ -99,13 +116,17 @@ def plan(
         )
     if database is not None and database.used and existing is Existing.keep:
         database = None
-    return Plan(archive, manifest, place, chosen, existing, moves, database, there)
+    return replace(drafted, database=database, there=there, left_out=tuple(_left_out(drafted)))
+
+
+def _has(manifest: Manifest) -> set[Part]:
+    has = {Part.mlflow} if manifest.mlflow is not None else set()
+    has |= {Part.files} if backup_files.FILE in manifest.parts else set()
+    return has | ({Part.resources} if backup_resources.FILE in manifest.parts else set())
 
 
 def _chosen(manifest: Manifest, place: Place, parts: frozenset[Part] | None) -> frozenset[Part]:
-    has = {Part.mlflow} if manifest.mlflow is not None else set()
-    has |= {Part.files} if backup_files.FILE in manifest.parts else set()
-    has |= {Part.resources} if backup_resources.FILE in manifest.parts else set()
+    has = _has(manifest)
     if parts is None:
         return frozenset(has - (set() if place.namespaces else {Part.resources}))
     if missing := sorted(part.value for part in parts - has):
@@ -119,15 +140,47 @@ def _chosen(manifest: Manifest, place: Place, parts: frozenset[Part] | None) -> 
     return parts
 
 
-def _database(place: Place, manifest: Manifest, parts: frozenset[Part]) -> Contents | None:
-    if Part.mlflow not in parts:
+def _left_out(drafted: Plan) -> Iterator[str]:
+    """What of the backup is not restored. Without a word of it a restore looks whole that is not."""
+    for part in sorted(_has(drafted.manifest) - drafted.parts):
+        counts = drafted.manifest.counts
+        objects = ", ".join(f"{counts.get(kind, 0)} {kind}" for kind in backup_resources.KINDS)
+        yield f"{objects} (--namespace NAME)" if part is Part.resources else f"{part} (--include {part})"
+    if Part.resources in drafted.parts:
+        taken = {namespace.namespace for namespace in drafted.place.namespaces}
+        for name in sorted({each.namespace for each in resources_of(drafted)} - taken):
+            yield f"what is in the namespace {name} (--namespace {name})"
+
+
+def _known_database(place: Place, manifest: Manifest, parts: frozenset[Part]) -> Contents | None:
+    """What is in MLflow's database here, if it is written to, or says where the files of a backup go."""
+    files_of_mlflow = Part.files in parts and backup_files.MLFLOW in manifest.roots and place.database is not None
+    if Part.mlflow not in parts and not files_of_mlflow:
         return None
     from headrace.tracking.database_contents import contents
     from headrace.tracking.database_load import check_revision
 
     found = contents(place.require_database())
-    check_revision(dump_of(manifest, lambda _: iter(())))
+    if Part.mlflow in parts:
+        check_revision(dump_of(manifest, lambda _: iter(())))
     return found
+
+
+def _artifact_root(database: Contents | None) -> str | None:
+    """Where MLflow keeps its files here, as its database or the server's own variable says."""
+    return (database.artifact_root if database else None) or cluster_root()
+
+
+def _require_artifact_root(manifest: Manifest, moves: Moves, known: bool) -> None:
+    """Raise InvalidInput where the store moves and MLflow's files would not: they would go to the old cluster's."""
+    store, root = (manifest.roots.get(name) for name in (backup_files.STORE, backup_files.MLFLOW))
+    if known or root is None or store is None or moves.text(root) != root or moves.text(store) == store:
+        return
+    raise InvalidInput(
+        f"it is not known where MLflow keeps its files here; in the backup that is {root}",
+        action=f"start the MLflow server once, set {ROOT_VARIABLE}, or say so: --map-store {root}=NEW",
+        code="artifact-root-unknown",
+    )
 
 
 def _own_moves(place: Place, manifest: Manifest, database: Contents | None) -> Iterator[tuple[str, str]]:
@@ -136,12 +189,12 @@ def _own_moves(place: Place, manifest: Manifest, database: Contents | None) -> I
     if manifest.mlflow is not None and manifest.mlflow.get("artifact_root"):
         old[backup_files.MLFLOW] = manifest.mlflow["artifact_root"]
     new = {backup_files.STORE: place.store, backup_files.HOME: place.home}
-    new[backup_files.MLFLOW] = (database.artifact_root if database else None) or cluster_root()
+    new[backup_files.MLFLOW] = _artifact_root(database)
     for name, before in old.items():
         if after := new.get(name):
             yield before, after
-    if manifest.tracking_uri and place.tracking_uri:
-        yield manifest.tracking_uri, place.tracking_uri
+    if manifest.mlflow_server and place.mlflow:
+        yield manifest.mlflow_server, place.mlflow
 
 
 def _there(drafted: Plan) -> dict[str, int]:

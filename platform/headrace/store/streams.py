@@ -76,17 +76,34 @@ def whole_file(filesystem: fsspec.AbstractFileSystem, path: str, size: int = 0) 
     remote.close()
 
 
-def pieces(filesystem: fsspec.AbstractFileSystem, path: str) -> Iterator[bytes]:
-    """The file at PATH, a piece at a time."""
-    with open_to_scan(filesystem, path, ahead_bytes=PIECE_BYTES) as file:
-        while piece := file.read(PIECE_BYTES):
-            yield piece
+class ChangedMeanwhile(Exception):
+    """A file was written anew while it was read: what was read is of no one state of it."""
 
 
-def hash_of(filesystem: fsspec.AbstractFileSystem, path: str, beat: Beat) -> tuple[str, int]:
-    """The sha256 and the size of the file at PATH."""
+def pieces(filesystem: fsspec.AbstractFileSystem, path: str, size: int) -> Iterator[bytes]:
+    """The file at PATH, a piece at a time; in one request where SIZE says that it is small.
+
+    Raises:
+        ChangedMeanwhile: it is on S3 and was written anew between two pieces.
+        FileNotFoundError: there is none.
+    """
+    if size <= PIECE_BYTES:
+        yield read_whole(filesystem, path)
+        return
+    try:
+        with open_to_scan(filesystem, path, ahead_bytes=PIECE_BYTES) as file:
+            while piece := file.read(PIECE_BYTES):
+                yield piece
+    except OSError as error:
+        if type(error).__name__ == "FileExpired":  # s3fs's word for another ETag than when the file was opened
+            raise ChangedMeanwhile(path) from error
+        raise
+
+
+def hash_of(source: Iterable[bytes], beat: Beat) -> tuple[str, int]:
+    """The sha256 and the size of what the pieces of SOURCE are together."""
     digest, size = hashlib.sha256(), 0
-    for piece in pieces(filesystem, path):
+    for piece in source:
         digest.update(piece)
         size += len(piece)
         beat()
@@ -94,27 +111,13 @@ def hash_of(filesystem: fsspec.AbstractFileSystem, path: str, beat: Beat) -> tup
 
 
 def copy(
-    source: fsspec.AbstractFileSystem,
-    path: str,
-    target: fsspec.AbstractFileSystem,
-    to: str,
-    *,
-    sha256: str,
-    size: int,
-    beat: Beat,
+    source: Iterable[bytes], target: fsspec.AbstractFileSystem, to: str, *, sha256: str, size: int, beat: Beat
 ) -> bool:
-    """Copy the file at PATH to TO as a whole; whether it was what SHA256 says. If it was not, nothing is at TO."""
-    if size <= PIECE_BYTES:
-        data = read_whole(source, path)
-        if hashlib.sha256(data).hexdigest() != sha256:
-            return False
-        with whole_file(target, to) as file:
-            file.write(data)
-        return True
+    """Write the pieces of SOURCE at TO as a whole; whether they were what SHA256 says. If not, nothing is at TO."""
     try:
         with whole_file(target, to, size) as file:
             hashed = Hashed(file)
-            for piece in pieces(source, path):
+            for piece in source:
                 hashed.write(piece)
                 beat()
             if hashed.sha256 != sha256:

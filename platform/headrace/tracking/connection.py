@@ -84,9 +84,9 @@ def artifact_root(uri: str) -> str | None:
 
 
 def without_credentials(uri: str) -> str:
-    """URI as it may stand in a message."""
+    """URI as it may stand in a message: without user and password, also those that may follow a ?."""
     scheme, separator, rest = uri.partition("://")
-    return f"{scheme}{separator}{rest.rsplit('@', 1)[-1]}"
+    return f"{scheme}{separator}{rest.partition('?')[0].rsplit('@', 1)[-1]}"
 
 
 def lock_path(name: str) -> Path:
