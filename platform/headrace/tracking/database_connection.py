@@ -55,11 +55,16 @@ def engine_of(uri: str) -> Iterator[Engine]:
 
 
 def reflected(connection: Connection) -> MetaData:
-    """The tables that are there."""
+    """The tables of MLflow's that are there. Others (its logins, somebody else's) may share the database, and are
+    neither read nor written."""
+    from mlflow.store.db.base_sql_model import Base
+    from mlflow.store.model_registry import sqlalchemy_store as _registry  # noqa: F401  (each names its tables)
+    from mlflow.store.tracking import sqlalchemy_store as _tracking  # noqa: F401
     from sqlalchemy import MetaData
 
+    names = {*Base.metadata.tables, REVISION_TABLE}
     metadata = MetaData()
-    metadata.reflect(connection)
+    metadata.reflect(connection, only=lambda name, _: name in names)
     return metadata
 
 
@@ -79,8 +84,8 @@ def translated(uri: str) -> Iterator[None]:
         ) from error
     except exc.DBAPIError as error:
         raise InvalidInput(
-            f"the database {shown} refuses a row: {_first_line(error)}",
-            action="nothing was changed; report it with the log",
+            f"the database {shown} refuses: {_first_line(error)}",
+            action="nothing was changed in it; check what its user may do, and that its tables are MLflow's",
             code="database-refused",
         ) from error
 

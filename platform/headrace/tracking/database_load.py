@@ -7,6 +7,7 @@ one transaction, its schema included, so whoever is killed in the middle leaves 
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from headrace.tracking.connection import (
     sqlite_path,
     without_credentials,
 )
-from headrace.tracking.database_connection import REVISION_TABLE, engine_of, reflected, translated
+from headrace.tracking.database_connection import engine_of, reflected, translated
 from headrace.tracking.database_contents import Contents, contents, contents_of
 
 if TYPE_CHECKING:
@@ -97,12 +98,19 @@ def _replace_file(path: Path, uri: str, dump: Dump, expected: Contents, tell: Ca
     with unfinished.open("rb") as file:
         os.fsync(file.fileno())
     unfinished.chmod(0o600)
-    for suffix in ("-wal", "-shm", "-journal"):  # of the file that goes
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    _complete(path)
     unfinished.replace(path)
     if uri == own_uri():
         mark_current(path)
     return written
+
+
+def _complete(path: Path) -> None:
+    """Bring into the SQLite file at PATH what lies beside it: it is whole then until the very moment it is replaced,
+    and nothing is left over that SQLite would take for the new file's."""
+    if path.exists():
+        with closing(sqlite3.connect(path, timeout=30)) as connection:
+            connection.execute("PRAGMA journal_mode = DELETE")
 
 
 def _replace(
@@ -120,7 +128,7 @@ def _replace(
         _empty(connection, metadata, dump)
         written = _write(connection, metadata, dump, tell)
     else:
-        _drop(connection, metadata)
+        metadata.drop_all(connection)
         written = _fill(connection, dump, tell)
     for table in reflected(connection).sorted_tables:
         rows.reset_sequences(connection, table)
@@ -144,14 +152,6 @@ def _empty(connection: Connection, metadata: MetaData, dump: Dump) -> None:
     for table in reversed(metadata.sorted_tables):
         if table.name in dump.columns:
             connection.execute(table.delete())
-
-
-def _drop(connection: Connection, metadata: MetaData) -> None:
-    """Drop MLflow's tables, and those only."""
-    from mlflow.store.db.base_sql_model import Base
-
-    names = {*Base.metadata.tables, REVISION_TABLE}
-    metadata.drop_all(connection, [table for table in metadata.sorted_tables if table.name in names])
 
 
 def _write(connection: Connection, metadata: MetaData, dump: Dump, tell: Callable[[str], None]) -> dict[str, int]:
