@@ -136,6 +136,7 @@ class ClusterDeployment:
         found = self._cluster.get(MODEL_DEPLOYMENT, self.name)
         if note is None or not self._is_of_the_run(found):
             note = {"spec": None if found is None else dict(found["spec"])}
+            self.step.check()
             write_note(self.step.store, self.step.run_id, BEFORE_NOTE, note)
         before: Mapping[str, Any] | None = note["spec"]
         return before
