@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from annotated import drawn, picture, put, sheet
 from PIL import Image
 
 from headrace.base.errors import DataInvalid, MissingExtra
@@ -110,14 +112,71 @@ def test_what_no_task_can_read_is_refused(tmp_path, name, message):
         describe_source(str(tmp_path))
 
 
+def test_annotated_pictures_are_described_with_their_objects_and_problems(tmp_path, split_part, store):
+    for number in range(20):
+        put(tmp_path / "d", f"{number}", sheet(drawn("cat"), drawn("dog", (1, 1, 9, 9))), picture(number))
+    put(tmp_path / "d", "bad", sheet(drawn("cat"), drawn("dog", (5, 5, 5, 5))))
+    put(tmp_path / "d", "alone", sheet(), b"")
+    put(tmp_path / "d", "bare", None)
+    found = describe_source(str(tmp_path / "d"))
+    assert (found["format"], found["task"], found["label"]) == ("voc", "object-detection", None)
+    assert (found["samples"], found["classes"]) == (21, {"cat": 21, "dog": 20})
+    assert found["max_corrupt"] == 0.05
+    assert "bad.xml#1: dog: xmin 5, ymin 5, xmax 5, ymax 5: the box has no area" in words(found)
+    assert "alone.xml: an annotation without picture" in words(found)
+    assert "bare.jpg: a picture without annotation" in words(found)
+    part = split_part(found["source"], format="voc", max_corrupt=found["max_corrupt"], task="object-detection")
+    split = split_data(part, store=store, source_fingerprint=fingerprint_source(part), tell=lambda text: None)
+    assert split.summary["left_out"]["count"] == 1
+
+
+def test_coco_is_known_by_what_its_files_hold(tmp_path):
+    data = tmp_path / "data"
+    (data / "photos").mkdir(parents=True)
+    images = [{"id": n, "file_name": f"{n}.jpg", "height": 40, "width": 60} for n in range(9)]
+    boxes = [{"id": n, "image_id": n, "category_id": 1, "bbox": [1, 1, 9, 9]} for n in range(9)]
+    for n in range(9):
+        (data / "photos" / f"{n}.jpg").write_bytes(picture(n))
+    (data / "settings.json").write_text('{"images": 3}')
+    (data / "export.json").write_text(
+        json.dumps({"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "cat"}]})
+    )
+    found = describe_source(str(data))
+    assert (found["format"], found["samples"], found["classes"]) == ("coco", 9, {"cat": 9})
+    (data / "export.json").write_text("{")
+    assert describe_source(str(data))["format"] == "image-folder"
+
+
+def test_stray_xml_and_json_beside_class_folders_change_nothing(tmp_path):
+    data = fill(tmp_path / "pets")
+    (data / "cat" / "0.xml").write_text(sheet(drawn()))
+    (data / "about.json").write_text('{"images": [], "annotations": [], "categories": 3}'[:-1])
+    assert describe_source(str(data))["format"] == "image-folder"
+
+
+def test_only_some_pictures_of_many_are_opened_and_that_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(describe, "MOST_OPENED", 5)
+    for number in range(9):
+        put(tmp_path / "d", f"{number}", sheet(drawn("cat")), picture(number))
+    found = describe_source(str(tmp_path / "d"))
+    assert (found["samples"], found["classes"]) == (9, {"cat": 5})
+    assert "looked at: 5 of 9 pictures" in words(found)
+
+
+def test_generated_scenes_are_described_too():
+    assert describe_source("builtin:shapes")["task"] == "object-detection"
+
+
 def test_on_the_base_install_pictures_are_not_opened_and_tables_name_the_extra(tmp_path, monkeypatch):
     monkeypatch.setattr(describe.util, "find_spec", lambda name: None)
     data = fill(tmp_path / "pets")
     (data / "cat" / "0.png").write_bytes(b"broken")
     assert describe_source(str(data))["max_corrupt"] is None
     (tmp_path / "t.csv").write_text("a,y\n1,2\n")
-    with pytest.raises(MissingExtra):
-        describe_source(str(tmp_path / "t.csv"))
+    put(tmp_path / "voc", "x", sheet(drawn()))
+    for name in ("t.csv", "voc"):
+        with pytest.raises(MissingExtra):
+            describe_source(str(tmp_path / name))
 
 
 def test_builtin_digits_are_described():

@@ -90,6 +90,17 @@ def test_a_table_names_its_label_and_columns_whatever_they_are_called() -> None:
     assert document.value["model"] == {"name": "mlp"}
 
 
+def test_annotated_pictures_become_a_detector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    proposal = propose("builtin:shapes")
+    spec = load_spec(proposal.path)
+    assert len(proposal.text.splitlines()) == 10
+    assert proposal.notes == ("240 images with 506 objects in 3 classes: circle 171, square 167, triangle 168",)
+    assert (spec.tasks[0].name, spec.data.format, spec.data.source) == ("object-detection", "voc", "builtin:shapes")
+    assert spec.model.name == "yolo"
+    assert spec.gate == ("map50 >= champion - 0.01",)
+
+
 @pytest.mark.parametrize(("samples", "epochs", "batch_size"), [(10, 40, 32), (1_500, 18, 32), (100_000, 5, 64)])
 def test_small_data_gets_more_epochs(samples: int, epochs: int, batch_size: int) -> None:
     train = read_yaml(compose("x", {**IMAGES, "samples": samples}, "./x")).value["train"]

@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from headrace.base.errors import DataInvalid
+from headrace.base.errors import DataInvalid, Finding
 from headrace.data import digest
 from headrace.data.annotations import LABEL, Annotated, BadAnnotation, Drawn, sound, to_text
+from headrace.data.folder_layout import SPLIT_FOLDERS
 from headrace.data.formats import Format, Named, Payloads, Report, Request, Tell
 from headrace.data.image_folder import (
     BATCH,
@@ -72,6 +73,13 @@ class AnnotatedPictures(Format):
         report.label, report.unit = (LABEL if request.label_kind == LABEL else CLASS_LABEL), "files"
         refuse_columns(request)
         entries = self.entries(source, request, report)
+        _note_split(entries, report)
+        yield from self.read(source, entries, request, report, tell)
+
+    def read(
+        self, source: Source, entries: Sequence[Entry], request: Request, report: Report, tell: Tell
+    ) -> Iterator[Rows]:
+        """The usable ones of ENTRIES, in batches; fills REPORT as `scan` does."""
         told = time.monotonic()
         scan = _Scan(self, source, request, report)
         with ThreadPoolExecutor(threads(source)) as pool:
@@ -187,6 +195,16 @@ class _Scan:
         return to_text(found.upright, objects, more)
 
 
+def _note_split(entries: Sequence[Entry], report: Report) -> None:
+    """Tell of data that is split into folders already, as it is dealt out anew."""
+    tops = sorted({entry.path.split("/", 1)[0] for entry in entries if "/" in entry.path})
+    names = {name.lower().rstrip("0123456789") for name in tops}  # COCO's are called train2017
+    if len(tops) > 1 and names <= SPLIT_FOLDERS and names & {"train", "training"}:
+        given = f"split already: {', '.join(f'{name}/' for name in tops)}"
+        action = "taken together and split as data.split says; name one of them as data.source to take only that"
+        report.notes.append(Finding("data.source", given, "", action))
+
+
 def _check(source: Source, entry: Entry) -> _Checked:
     """Read the picture and its annotation; what is wrong is the look's problem, and `annotated` is then None."""
     try:
@@ -206,7 +224,8 @@ def _upright(annotated: Annotated, found: Look, uri: str, report: Report) -> Ann
     """ANNOTATED for the upright picture at URI; what is said of the picture's size and is not so, is told."""
     height, width = found.upright
     if annotated.size is None:
-        report.note_problem(annotated.uri, "it does not say the picture's size", f"taken from {uri}")
+        if annotated.tells_size:
+            report.note_problem(annotated.uri, "it does not say the picture's size", f"taken from {uri}")
     elif annotated.size == found.size != found.upright:
         given = f"drawn on the picture as stored, {height} x {width}, which EXIF turns upright"
         report.note_problem(annotated.uri, given, "boxes turned with it")

@@ -61,7 +61,8 @@ class Annotated:
     """What an annotation file says of one picture.
 
     `uri` is the annotation's; `size` is (height, width) as written there, None if it is not; `mask` is the file of the
-    picture's mask, where masks are wanted and files; `more` are further keys of the record (`sequence`, `frame`).
+    picture's mask, where masks are wanted and files; `more` are further keys of the record (`sequence`, `frame`);
+    `tells_size` is false for formats that have no place for a size.
     """
 
     uri: str
@@ -69,6 +70,7 @@ class Annotated:
     size: tuple[int, int] | None = None
     mask: MaskFile | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
+    tells_size: bool = True
 
 
 def sound(annotated: Annotated, size: tuple[int, int], note: Note) -> list[Drawn]:

@@ -1,7 +1,7 @@
 """Looks at a folder or file and says what it seems to be: what `headrace init` proposes a spec from.
 
 It guesses and says so; the split judges. Works on the base install for image folders, whose pictures are then not
-opened; tables are read with pyarrow.
+opened; tables and annotated pictures are read with pyarrow.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from headrace.data.table_facts import ColumnFacts
 
 TABLES = {"csv": (".csv", ".tsv", ".csv.gz", ".tsv.gz"), "parquet": (".parquet", ".pq")}
+SHEETS = (".xml", ".json")  # what annotations of pictures are written in
 LABEL_NAMES = ("label", "target", "class", "category", "y", "species", "outcome")
 ID_NAMES = ("id", "uuid", "key")
 INDEX_NAMES = ("", "Unnamed: 0", "__index_level_0__")  # what pandas leaves behind
@@ -32,13 +33,13 @@ def describe_source(address: str) -> dict[str, Any]:
     """What there is at ADDRESS, as plain values.
 
     Returns:
-        `source` (to put into the spec), `format`, `task`, `label` (None for an image folder), `samples`, `classes`
-        (name to count), `columns` (name to kind), `features` (None for all), `id`, `max_corrupt` (None: the default
-        will do), `problems` (a list of Finding).
+        `source` (to put into the spec), `format`, `task`, `label` (None for pictures), `samples`, `classes` (name to
+        count, of objects where pictures are annotated), `columns` (name to kind), `features` (None for all), `id`,
+        `max_corrupt` (None: the default will do), `problems` (a list of Finding).
 
     Raises:
         DataInvalid: there is nothing that a task of this release can read.
-        MissingExtra: it is a table, and pyarrow, which reads it, is not installed.
+        MissingExtra: it is a table or annotated, and pyarrow, which reads it, is not installed.
     """
     source = Source(address)
     files = source.files()
@@ -51,7 +52,9 @@ def describe_source(address: str) -> dict[str, Any]:
             f"{address} holds neither images nor tables ({len(files):,} files)",
             action="give a folder of one folder per class with images, a CSV or a Parquet file",
         )
-    return _describe_images(source, files) if layout == "image-folder" else _describe_table(source, layout)
+    if layout != "image-folder":
+        return _describe_table(source, layout)
+    return _describe_annotated(source, files) or _describe_images(source, files)
 
 
 def _describe_images(source: Source, files: list[SourceFile]) -> dict[str, Any]:
@@ -81,8 +84,32 @@ def _describe_images(source: Source, files: list[SourceFile]) -> dict[str, Any]:
     }
 
 
+def _describe_annotated(source: Source, files: list[SourceFile]) -> dict[str, Any]:
+    """Pictures with boxes; empty if there are none."""
+    sheets = [file.path for file in files if file.path.lower().endswith(SHEETS)]
+    if not _can_open() and any("annotations" in path.lower() for path in sheets):
+        raise MissingExtra("train", "looking into annotations of pictures")
+    if not sheets or not _can_open():
+        return {}
+    from headrace.data.describe_annotated import annotated_layout, look_at
+
+    layout = annotated_layout(source, files)
+    if layout is None:
+        return {}
+    found = look_at(source, layout, MOST_OPENED)
+    return {
+        **_record(source, layout, "object-detection", found["samples"], found["problems"]),
+        "classes": found["classes"],
+        "max_corrupt": _allowance(found["bad"], found["opened"]),
+    }
+
+
+def _can_open() -> bool:
+    return all(util.find_spec(name) is not None for name in ("PIL", "numpy", "pyarrow"))
+
+
 def _unreadable(source: Source, images: list[SourceFile]) -> list[tuple[str, str]]:
-    if util.find_spec("PIL") is None or util.find_spec("numpy") is None or util.find_spec("pyarrow") is None:
+    if not _can_open():
         return []
     from headrace.data.image_folder import problem_of
 

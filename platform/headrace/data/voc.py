@@ -46,7 +46,7 @@ class Voc(AnnotatedPictures):
                 f"{source.address} holds no VOC annotation ({len(pictures):,} pictures, no .xml file)",
                 action="give the folder that holds Annotations/ and JPEGImages/, or set data.format",
             )
-        report.ignored += [Named(source.uri(path), reason) for path, reason in others]
+        report.ignored += [Named(source.uri(path), "neither picture nor annotation") for path in others]
         finder = PictureFinder(pictures)
         taken: dict[str, str] = {}
         for sheet in sheets:
@@ -59,7 +59,7 @@ class Voc(AnnotatedPictures):
             taken[path] = sheet
         bare = [path for path in pictures if path not in taken]
         report.ignored += [Named(source.uri(path), "a picture without annotation") for path in bare]
-        _note_sets(others, report)
+        _note_sets(files, report)
         return [
             Entry(path, partial(_read, source, sheet, masks.picture_of(sheet)[0]))
             for path, sheet in sorted(taken.items())
@@ -92,19 +92,19 @@ class PictureFinder:
         return None, "an annotation without picture"
 
 
-def sorted_out(files: Sequence[SourceFile]) -> tuple[list[str], list[str], list[tuple[str, str]]]:
-    """The paths of annotations and of pictures among FILES, and of all else with what it is."""
+def sorted_out(files: Sequence[SourceFile]) -> tuple[list[str], list[str], list[str]]:
+    """The paths of annotations, of pictures and of all else among FILES, but for masks and lists of a split."""
     sheets, pictures, others = [], [], []
     for file in files:
         folders = _folders(file)
-        if MASKS in folders or OTHER_MASKS in folders:
+        if any(folder in (MASKS, OTHER_MASKS, SETS) for folder in folders):
             continue
         if file.path.lower().endswith(".xml"):
             sheets.append(file.path)
         elif is_image(file.path):
             pictures.append(file.path)
         else:
-            others.append((file.path, "lists of a split" if SETS in folders else "neither picture nor annotation"))
+            others.append(file.path)
     return sheets, pictures, others
 
 
@@ -129,9 +129,9 @@ def _read(source: Source, sheet: str, mask: str | None) -> Annotated:
     return found if mask is None else replace(found, mask=read_file(source.read(mask), mask, source.uri(mask)))
 
 
-def _note_sets(others: Sequence[tuple[str, str]], report: Report) -> None:
+def _note_sets(files: Sequence[SourceFile], report: Report) -> None:
     """Tell of a split that comes with the data, which is not followed."""
-    lists = [path for path, _ in others if SETS in PurePosixPath(path).parts]
+    lists = [file.path for file in files if SETS in _folders(file)]
     if lists:
         given = f"{len(lists):,} lists of a split ({lists[0]}{', ...' if len(lists) > 1 else ''})"
         report.notes.append(Finding(f"{SETS}/", given, "", "not followed: Headrace splits as data.split says"))

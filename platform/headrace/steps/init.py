@@ -16,6 +16,7 @@ from typing import Any
 from headrace.base import ids
 from headrace.base.errors import Finding, InvalidInput
 from headrace.spec import load_spec
+from headrace.spec.model import TABLE_FORMATS
 from headrace_models import catalog
 
 STEPS_WANTED = 600  # optimizer steps after which small models on small data have learned most of what they will
@@ -45,7 +46,8 @@ def propose(source: str, path: Path | None = None, *, force: bool = False) -> Pr
     """Look at SOURCE and write a spec for it.
 
     Args:
-        source: a folder of pictures in one folder a class, a CSV or Parquet file, or an fsspec URL of such.
+        source: a folder of pictures in one folder a class or with annotations (VOC, COCO), a CSV or Parquet file, or an
+            fsspec URL of such.
         path: the spec's file; by default in the working directory, called after SOURCE.
         force: write over a file that is there.
 
@@ -73,7 +75,7 @@ def compose(name: str, found: Mapping[str, Any], source: str) -> str:
     """The spec for what `describe_source` FOUND at SOURCE."""
     task = catalog.tasks()[found["task"]]
     samples = int(found.get("samples") or 0)
-    batch_size = 32 if samples < SMALL_DATA else 64
+    batch_size = 16 if task.label_kind == "annotation" else 32 if samples < SMALL_DATA else 64
     steps = max(1, round(0.7 * samples / batch_size))
     epochs = min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(STEPS_WANTED / steps)))
     best = task.metrics[task.primary_metric] == "max"
@@ -97,9 +99,11 @@ def compose(name: str, found: Mapping[str, Any], source: str) -> str:
 def summary(found: Mapping[str, Any]) -> str:
     """What was FOUND, in one line."""
     count = found.get("samples")
-    what = "images" if found["format"] == "image-folder" else "rows"
+    what = "rows" if found["format"] in TABLE_FORMATS else "images"
     told = what if count is None else f"{count:,} {what}"
     classes = found.get("classes") or {}
+    if found["task"] == "object-detection":
+        told += f" with {sum(classes.values()):,} objects"
     if classes:
         listed = [f"{name} {number:,}" for name, number in list(classes.items())[:LISTED_CLASSES]]
         rest = ["..."] if len(classes) > LISTED_CLASSES else []
