@@ -267,14 +267,20 @@ def test_whoever_made_a_claim_knows_it_though_the_answer_was_lost(trouble: tuple
     assert not store.create_json(store.uri("claim.json"), {"by": "me"})
 
 
-def test_a_conflict_of_two_writers_is_tried_again(trouble: tuple[TroubledStore, Store]) -> None:
+def test_a_conflict_of_two_writers_is_tried_again_after_a_while(
+    trouble: tuple[TroubledStore, Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
     way, store = trouble
+    pauses: list[float] = []
+    monkeypatch.setattr(conditional.time, "sleep", pauses.append)
     way.make(
         Trouble(
             "status", status=409, code="ConditionalRequestConflict", times=2, match=lambda method, _: method == "PUT"
         )
     )
     assert store.create_json(store.uri("claim.json"), 1)
+    assert len(pauses) == 2
+    assert 0 < pauses[0] < pauses[1] < 1.0
 
 
 def test_a_store_that_stays_broken_is_unavailable_with_its_endpoint(trouble: tuple[TroubledStore, Store]) -> None:

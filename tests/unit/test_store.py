@@ -23,6 +23,13 @@ def test_what_is_written_is_read_back_and_absence_is_none(store: Store) -> None:
     assert not store.exists(store.uri("nothing.json"))
 
 
+def test_what_is_removed_is_gone_and_may_have_been_before(store: Store) -> None:
+    uri = store.write_json(store.uri("x.json"), 1)
+    store.remove(uri)
+    assert not store.exists(uri)
+    store.remove(uri)
+
+
 def test_a_spec_lies_under_its_own_hash(store: Store) -> None:
     first, second = store.put_spec({"b": 1, "a": 2}), store.put_spec({"a": 2, "b": 1})
     assert first == second

@@ -136,8 +136,9 @@ def restore(
     output = begin(context, as_json)
     pairs, parts = parse_pairs(move or []), frozenset(include) if include else None
     place = find_place(on, namespace or [])
-    verified = verify(*find_backup(source), output.tell) if dry_run else None
-    found = plan(place, source, parts=parts, existing=existing, pairs=pairs)
+    archive, name = find_backup(source)  # once: the newest may be another a moment later
+    verified = verify(archive, name, output.tell) if dry_run else None
+    found = plan(place, archive.uri(name), parts=parts, existing=existing, pairs=pairs)
     if dry_run:
         output.report({**found.to_record(), "verified": verified}, lambda: render_plan(found))
         return

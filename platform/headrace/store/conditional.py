@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import secrets
 import time
 from pathlib import Path
@@ -25,6 +26,7 @@ from headrace.store.s3 import endpoint_of, is_s3, passing_errors
 
 _WRITER = "headrace-writer"  # metadata of an object: the draw of whoever wrote it
 _CONFLICT_TRIES = 5  # S3 says 409 where two conditional writes met; neither was judged yet
+_CONFLICT_SECONDS = 0.05  # before the next try, up to twice as long each time: those that met must not meet again
 
 _READ_WAITS_SECONDS = (0.02, 0.1, 0.5)
 
@@ -113,6 +115,7 @@ def _put(filesystem: Any, path: str, data: bytes, condition: dict[str, str]) -> 
                 raise
             if status == 412 or not tries_left:
                 return _status(draw, filesystem, bucket, key) is True
+            time.sleep(random.uniform(0.5, 1.0) * _CONFLICT_SECONDS * 2 ** (_CONFLICT_TRIES - 1 - tries_left))
     raise AssertionError("unreachable")
 
 

@@ -49,9 +49,7 @@ def read_note(store: Store, run_id: str, name: str) -> dict[str, Any] | None:
 
 def forget_error(store: Store, run_id: str, step: str, attempt: str) -> None:
     """Take back what an earlier process of the same attempt said when it failed: another one goes on with it."""
-    path = store.path(step_uri(store, run_id, step, attempt, "error.json"))
-    if store.filesystem.exists(path):
-        store.filesystem.rm_file(path)
+    store.remove(step_uri(store, run_id, step, attempt, "error.json"))
 
 
 def ask_to_cancel(store: Store, run_id: str, attempt: str) -> None:

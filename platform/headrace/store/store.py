@@ -107,6 +107,14 @@ class Store:
         """Store a canonical JSON under its own hash; returns its URI."""
         return self.write_json(self.uri("specs", f"{sha256_of(value)}.json"), value)
 
+    def remove(self, uri: str) -> None:
+        """Remove the file at URI, if it is there."""
+        try:
+            with self._at(uri) as path:
+                self.filesystem.rm_file(path)
+        except FileNotFoundError:
+            return
+
     # the cache
 
     def remember(self, step: str, key: str, result: dict[str, Any]) -> None:
