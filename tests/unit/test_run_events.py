@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from headrace.base import events
-from headrace.store import Store
+from headrace.store import Store, run_events
 from headrace.store.run_events import EventReader, compact, events_uri, told_in_store
 
 RUN = "digits-aaaaaaaa"
@@ -53,6 +54,26 @@ def test_a_second_pod_of_the_attempt_keeps_what_the_first_one_told(store: Store)
     for word in ("first", "second"):
         with told_in_store(store, RUN, "train", "2"):
             events.emit("message", step="train", text=word)
+    assert [event["text"] for event in EventReader(store, RUN).new()] == ["first", "second"]
+
+
+def test_what_an_earlier_pod_told_is_not_written_over_while_it_cannot_be_read(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, "train", "2", line(1.0, "message", text="first"))
+    failures, real = [OSError("away"), OSError("away")], store.read_bytes
+
+    def read(uri: str) -> bytes | None:
+        if failures:
+            raise failures.pop()
+        return real(uri)
+
+    monkeypatch.setattr(store, "read_bytes", read)
+    monkeypatch.setattr(run_events, "WRITE_SECONDS", 0.01)
+    with told_in_store(store, RUN, "train", "2"):
+        events.emit("message", step="train", text="second")
+        while failures:
+            time.sleep(0.01)
     assert [event["text"] for event in EventReader(store, RUN).new()] == ["first", "second"]
 
 

@@ -57,7 +57,7 @@ class EventMirror:
 
     def __init__(self, store: Store, uri: str, path: Path) -> None:
         self._store, self._uri, self._path = store, uri, path
-        self._before = self._read_before()
+        self._before: list[str] | None = None  # not read yet
         self._lines: list[str] = []
         self._position = 0
         self._troubled = False
@@ -72,13 +72,6 @@ class EventMirror:
         """Write the last word."""
         self._stop.set()
         self._thread.join()
-
-    def _read_before(self) -> list[str]:
-        try:
-            data = self._store.read_bytes(self._uri) or b""
-        except Exception:
-            return []
-        return data.decode("utf-8", "replace").splitlines()
 
     def _follow(self) -> None:
         last = False
@@ -108,6 +101,8 @@ class EventMirror:
 
     def _write(self) -> bool:
         try:
+            if self._before is None:  # nothing is written over that could not be read
+                self._before = (self._store.read_bytes(self._uri) or b"").decode("utf-8", "replace").splitlines()
             lines = [*self._before, *self._lines]
             self._store.write_bytes(self._uri, "".join(f"{line}\n" for line in lines).encode())
         except Exception as error:
