@@ -122,6 +122,20 @@ def test_a_run_that_had_ended_is_history_and_at_no_moment_one_that_may_begin() -
     assert made["metadata"]["annotations"]["headrace.dev/restored-from"] == NAME
 
 
+def test_what_an_operator_says_of_it_meanwhile_is_not_mixed_with_what_it_was() -> None:
+    class Watched(Cluster):
+        def create(self, kind: Kind, manifest: Any) -> Any:
+            made = super().create(kind, manifest)
+            if made is not None:
+                self.patch_status(kind, "digits", {"phase": "Suspended", "conditions": [{"type": "Suspended"}]})
+            return made
+
+    cluster = Watched()
+    wanted = restored(ended(), MOVED, NAME)
+    assert make(wanted, cluster, Existing.refuse)
+    assert cluster.objects["digits"]["status"] == wanted.status
+
+
 def test_a_run_that_was_under_way_stays_suspended_and_its_attempts_are_counted_on() -> None:
     cluster = Cluster()
     wanted = restored(under_way(), MOVED, NAME)

@@ -147,7 +147,9 @@ def make(wanted: Restored, namespace: Namespace, existing: Existing) -> bool:
         else:
             _replace(wanted, namespace)
     if wanted.status:
-        namespace.patch_status(wanted.kind, wanted.name, wanted.status)
+        there = namespace.get(wanted.kind, wanted.name) or {}  # an operator may have written that it is suspended
+        status = replacement(there.get("status") or {}, wanted.status)
+        namespace.patch_status(wanted.kind, wanted.name, status)
     if wanted.ended and not wanted.suspended:
         namespace.patch(wanted.kind, wanted.name, {"spec": {"suspend": False}})
     return True

@@ -33,6 +33,8 @@ from headrace.tracking.database_contents import Contents, contents, contents_of
 if TYPE_CHECKING:
     from sqlalchemy import Connection, MetaData
 
+LOCK_SECONDS = 5.0  # for whoever has the file open to be done with it
+
 
 @dataclass(frozen=True)
 class Dump:
@@ -107,9 +109,9 @@ def _replace_file(path: Path, uri: str, dump: Dump, expected: Contents, tell: Ca
 
 def _complete(path: Path) -> None:
     """Bring into the SQLite file at PATH what lies beside it: it is whole then until the very moment it is replaced,
-    and nothing is left over that SQLite would take for the new file's."""
+    and nothing is left over that SQLite would take for the new file's. Fails where somebody has it open."""
     if path.exists():
-        with closing(sqlite3.connect(path, timeout=30)) as connection:
+        with closing(sqlite3.connect(path, timeout=LOCK_SECONDS)) as connection:
             connection.execute("PRAGMA journal_mode = DELETE")
 
 
