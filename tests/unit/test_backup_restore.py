@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from headrace.base.errors import HeadraceError, InvalidInput
+from headrace.cli.backup_report import render_restore
 from headrace.steps import restore_plan
 from headrace.steps.backup import backup
 from headrace.steps.backup_archive import Archive
@@ -190,3 +191,5 @@ def test_what_is_not_restored_is_told(archive: Archive, new: Place) -> None:
     found = plan(new, archive.url)
     assert "1 ModelDeployment" in found.to_record()["left_out"][0]
     assert any(line.startswith("not restored: 0 TrainingRun, 1 ModelDeployment") for line in found.lines())
+    said = render_restore(carry_out(found, print), local=False)
+    assert "not restored: 0 TrainingRun, 1 ModelDeployment, 0 ModelMonitor (--namespace NAME)" in said

@@ -33,6 +33,7 @@ def render_plan(plan: Plan) -> str:
 def render_restore(record: Mapping[str, Any], *, local: bool) -> str:
     """What was restored, and what a person does next."""
     lines = [f"restored {record['uri']}: {_counted(record['restored'])}"]
+    lines += [f"not restored: {what}" for what in record["left_out"]]
     lines += [f"note: {note}" for note in record["notes"]]
     for name in record["waiting"]:
         namespace, _, run = name.partition("/")

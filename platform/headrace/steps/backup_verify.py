@@ -31,12 +31,12 @@ def find_backup(source: str) -> tuple[Archive, str]:
     return archive, names[-1]
 
 
-def verify_parts(archive: Archive, manifest: Manifest) -> None:
+def verify_parts(archive: Archive, manifest: Manifest, beat: streams.Beat = lambda: None) -> None:
     """Hold the backup's own files to the manifest. Raises InvalidInput, naming what is damaged."""
     bad = [
         f"{manifest.name}/{path}"
         for path, part in manifest.parts.items()
-        if not _intact(archive, archive.path(manifest.name, path), part.sha256, part.bytes)
+        if not _intact(archive, archive.path(manifest.name, path), part.sha256, part.bytes, beat)
     ]
     _refuse(archive, bad)
 
@@ -63,7 +63,7 @@ def _verified(
     on_damage: Callable[[str], None],
 ) -> dict[str, Any]:
     manifest = archive.manifest(name)
-    verify_parts(archive, manifest)
+    verify_parts(archive, manifest, keep_lock)
     files, size = len(manifest.parts), sum(part.bytes for part in manifest.parts.values())
     bad, progress = [], Progress(tell)
 
