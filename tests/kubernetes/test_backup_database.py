@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import sqlalchemy as sa
 from mlflow.entities import Metric
 from mlflow.store.db.utils import _get_alembic_config
 
-from headrace.base.errors import InvalidInput
+from headrace.base.errors import InvalidInput, Unavailable
 from headrace.tracking.connection import client
 from headrace.tracking.database import snapshot
 from headrace.tracking.database_contents import Contents, contents
@@ -188,3 +190,50 @@ def test_a_snapshot_stays_as_it_was_while_others_write(empty: str) -> None:
         assert len(list(database.rows("experiments"))) == 1
     with snapshot(empty) as database:
         assert database.count("experiments") == 2
+
+
+OTHERS = ("users", "role_permissions", "somebody_else")  # of MLflow's logins, and of another program
+
+
+@pytest.mark.parametrize("ready", [True, False], ids=["of this schema", "of an older schema"])
+def test_tables_that_are_not_mlflows_are_neither_read_nor_written(sqlite: str, empty: str, ready: bool) -> None:
+    client(empty)
+    engine = sa.create_engine(empty)
+    with engine.begin() as connection:
+        for table in OTHERS:
+            connection.execute(sa.text(f"create table {table} (id serial primary key, password_hash text)"))
+            connection.execute(sa.text(f"insert into {table} (password_hash) values ('hash')"))
+        if not ready:
+            connection.execute(sa.text("update alembic_version set version_num = '867495a8f9d4'"))
+    dump, _ = taken(sqlite)
+    with snapshot(empty) as database:
+        assert not set(OTHERS) & set(database.tables)
+    given(replace(dump, columns={**dump.columns, "users": ["id"]}, rows=without(dump, "users")), empty)
+    with engine.connect() as connection:
+        for table in OTHERS:
+            assert connection.execute(sa.text(f"select password_hash from {table}")).scalars().all() == ["hash"]
+    engine.dispose()
+    assert len(taken(empty)[1]["metrics"]) == 1504
+
+
+def without(dump: Dump, left_out: str) -> Callable[[str], Iterator[Sequence[Any]]]:
+    """The rows of DUMP, with a row of a table that an older Headrace has taken along."""
+    return lambda table: iter([[7]]) if table == left_out else dump.rows(table)
+
+
+def test_a_sqlite_file_that_somebody_has_open_is_not_replaced_under_him(sqlite: str, tmp_path: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    uri = f"sqlite:///{path}"
+    client(uri).create_experiment("first")
+    dump, log = taken(sqlite)[0], path.with_name("mlflow.db-wal")
+    with closing(sqlite3.connect(path)) as somebody:  # part of what is in it is in its log
+        somebody.execute("pragma journal_mode = wal")
+        somebody.execute("update experiments set name = 'in the log' where name = 'first'")
+        somebody.commit()
+        with pytest.raises(Unavailable, match="locked"):
+            given(dump, uri)
+        assert log.exists()
+        assert somebody.execute("select name from experiments where experiment_id = 1").fetchone() == ("in the log",)
+    assert given(dump, uri)["metrics"] == 1504
+    assert not log.exists()
+    assert same(taken(sqlite)[1], taken(uri)[1])
