@@ -121,6 +121,16 @@ def test_only_the_object_of_the_uid_is_deleted(bench: Bench) -> None:
     assert bench.cluster.get(TRAINING_RUN, "digits") is None
 
 
+def test_only_the_object_of_the_version_is_deleted(bench: Bench) -> None:
+    made = bench.cluster.apply(TRAINING_RUN, manifest())
+    changed = bench.cluster.patch(TRAINING_RUN, "digits", {"metadata": {"annotations": {"note": "changed"}}})
+    of = {"uid": made["metadata"]["uid"]}
+    assert not bench.cluster.delete(TRAINING_RUN, "digits", **of, version=made["metadata"]["resourceVersion"])
+    assert bench.cluster.get(TRAINING_RUN, "digits") is not None
+    assert bench.cluster.delete(TRAINING_RUN, "digits", **of, version=changed["metadata"]["resourceVersion"])
+    assert bench.cluster.get(TRAINING_RUN, "digits") is None
+
+
 def test_an_object_is_followed_through_changes_ticks_and_its_end(bench: Bench) -> None:
     cluster = bench.cluster
     cluster.apply(TRAINING_RUN, manifest())
