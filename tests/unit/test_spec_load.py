@@ -102,11 +102,12 @@ def test_the_designs_own_spec_has_this_canonical_record_and_hash(tmp_path: Path)
             "max_failures": 2,
             "resources": {"cpus_per_worker": 1},
         },
+        "tune": None,
         "gate": ["accuracy >= 0.95", "accuracy >= champion - 0.01"],
         "register": {"name": "digits", "alias": "champion"},
         "deploy": {"name": "digits", "replicas": 1, "resources": {"cpus": None, "gpus": None, "memory_bytes": None}},
     }
-    assert spec.sha256 == ""
+    assert spec.sha256 == "c0ebc24d54e84dc7d40d6d150c2e31e5984d91b863203729bea4377bf04de74a"
 
 
 def test_every_spelling_of_the_same_spec_has_the_same_hash() -> None:

@@ -92,7 +92,7 @@ def _report_extra(
     folded: Folded, path: Path, node: Mapping[str, Any], detail: ErrorDetails, also: Sequence[str]
 ) -> None:
     name = str(path[-1])
-    names = [*node.get("properties", {}), *also]
+    names = [name for branch in node.get("anyOf", (node,)) for name in branch.get("properties", {})] + list(also)
     names = [spelling for key in names for spelling in (*_ALSO.get(key, ()), key)]
     allowed = listed(name, names) or "nothing"
     folded.report(path, f"unknown key, with {shown(detail['input'])}", allowed, instead(name, names, "remove it"))
@@ -210,7 +210,7 @@ def _step(node: Mapping[str, Any], part: str | int) -> Mapping[str, Any] | None:
         prefixed: list[Mapping[str, Any]] = node.get("prefixItems", [])
         found = prefixed[part] if part < len(prefixed) else node.get("items")
     else:
-        found = node.get("properties", {}).get(part)
+        found = node.get("properties", {}).get(part, node.get("additionalProperties"))
     return found if isinstance(found, Mapping) else None
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headrace.base.errors import Finding
+from headrace.spec.model import GROUPED_FORMATS
 from headrace.spec.yaml_reader import Path, written
 from headrace_models import catalog
 
@@ -55,10 +56,11 @@ def fold(document: Mapping[str, Any]) -> Folded:
         record["model"] = _named(folded, record["model"], ("model",), MODEL_KEYS)
     _fold_data(folded)
     _fold_train(folded)
+    _fold_tune(folded)
     if isinstance(record.get("gate"), str):
         record["gate"] = [record["gate"]]
         folded.origins["gate", 0] = ("gate",)
-    for key in ("gate", "version"):
+    for key in ("gate", "version", "tune"):
         if record.get(key, 0) is None:  # `gate:` with nothing after it
             del record[key]
     _fold_target(folded, "register")
@@ -125,6 +127,8 @@ def _fold_data(folded: Folded) -> None:
     if not isinstance(split, Mapping):
         return
     split = data["split"] = dict(split)
+    if "strategy" not in split and data.get("format") in GROUPED_FORMATS:
+        split["strategy"] = "group"
     if "strategy" not in split and (data.get("group") or data.get("time")):
         split["strategy"] = "group" if data.get("group") else "time"
     _share_out(split)
@@ -186,6 +190,51 @@ def _fold_losses(folded: Folded, train: dict[str, Any]) -> None:
             loss["task"] = names[0]
         losses.append(loss)
     train["losses"] = losses
+
+
+_SHORT = {"model": MODEL_KEYS, "train.optimizer": NAMED_KEYS, "train.schedule": NAMED_KEYS}
+
+
+def _fold_tune(folded: Folded) -> None:
+    """`tune.space`: places as they are in the canonical form, and domains as `{draw, values}`."""
+    tune = folded.record.get("tune")
+    if not isinstance(tune, Mapping):
+        return
+    tune = folded.record["tune"] = dict(tune)
+    if not isinstance(tune.get("space"), Mapping):
+        return
+    space: dict[str, Any] = {}
+    for written_key, value in tune["space"].items():
+        key = _unabridged(str(written_key))
+        path = ("tune", "space", key)
+        folded.origins[path] = ("tune", "space", written_key)
+        if key in space:
+            folded.report(path, f"{key} a second time", "each place once", "remove one")
+        space[key] = _domain(folded, value, path)
+    tune["space"] = space
+
+
+def _unabridged(key: str) -> str:
+    """KEY with the `args` that people leave out."""
+    for prefix, own in _SHORT.items():
+        rest = key.removeprefix(f"{prefix}.")
+        if rest != key and rest.split(".")[0] not in own:
+            return f"{prefix}.args.{rest}"
+    return key
+
+
+def _domain(folded: Folded, value: Any, path: Path) -> Any:
+    origin = folded.origin(path)
+    if isinstance(value, list):
+        folded.origins[(*path, "draw")] = folded.origins[(*path, "values")] = origin
+        return {"draw": "choice", "values": value}
+    if not isinstance(value, Mapping) or len(value) != 1:
+        return value
+    ((draw, values),) = value.items()
+    folded.origins[(*path, "draw")] = folded.origins[(*path, "values")] = (*origin, draw)
+    if draw in ("uniform", "loguniform") and isinstance(values, list):
+        values = [float(number) if _is_number(number) else number for number in values]
+    return {"draw": draw, "values": values}
 
 
 def _fold_target(folded: Folded, key: str) -> None:

@@ -35,6 +35,7 @@ def json_schema() -> Schema:
     check = {"type": "string", "pattern": _GATE_PATTERN, "description": GRAMMAR}
     properties["gate"] = {**properties["gate"], **_any(check, {"type": "array", "items": check}, {"type": "null"})}
     properties["gate"].pop("type")
+    properties["tune"] = _tune(properties["tune"])
     for key in ("register", "deploy"):
         properties[key] = _target(properties[key])
     return {
@@ -117,6 +118,26 @@ def _train(train: Schema) -> Schema:
         "description": workers["description"],
     }
     return train
+
+
+def _tune(part: Schema) -> Schema:
+    """`tune`: what is tried as people write it, a list or one range."""
+    body = next(branch for branch in part["anyOf"] if branch.get("type") == "object")
+    space = body["properties"]["space"]
+    values = {"type": "array", "minItems": 1, "description": "One of these."}
+    ends = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+    ranges = [
+        {
+            "type": "object",
+            "properties": {draw: {**ends, "description": "Smallest and largest value."}},
+            "required": [draw],
+            "additionalProperties": False,
+        }
+        for draw in ("uniform", "loguniform", "integers")
+    ]
+    space = {**space, "additionalProperties": _any(values, *ranges, space["additionalProperties"])}
+    body = {**body, "properties": {**body["properties"], "space": space}}
+    return {**part, **_any(body, {"type": "null"})}
 
 
 def _target(part: Schema) -> Schema:

@@ -214,7 +214,7 @@ def _train(folded: Folded, train: Mapping[str, Any]) -> None:
         )
     watched = _mapping(train.get("early_stop")).get("metric")
     if isinstance(watched, str):
-        _metric(folded, ("train", "early_stop", "metric"), watched)
+        judge_metric(folded, ("train", "early_stop", "metric"), watched)
 
 
 def metric_names(cards: Mapping[str, TaskCard]) -> list[str]:
@@ -224,7 +224,8 @@ def metric_names(cards: Mapping[str, TaskCard]) -> list[str]:
     return [f"{name}.{metric}" for name, card in cards.items() for metric in card.metrics]
 
 
-def _metric(folded: Folded, path: Path, metric: str) -> None:
+def judge_metric(folded: Folded, path: Path, metric: str) -> None:
+    """Add a finding unless METRIC, written at PATH, is one that the spec's tasks measure."""
     known, names = _known_tasks(folded), task_names(folded.record)
     if known and len(known) == len(names):
         allowed = metric_names(known)
@@ -244,7 +245,7 @@ def _gate(folded: Folded) -> None:
             check = parse_check(text)
         except InvalidInput:
             continue  # the type says so
-        _metric(folded, ("gate", index), check.metric)
+        judge_metric(folded, ("gate", index), check.metric)
         if check.against_champion and folded.record.get("register") is None:
             folded.report(
                 ("gate", index),

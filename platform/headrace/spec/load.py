@@ -17,6 +17,7 @@ from headrace.spec.fold import Folded, fold
 from headrace.spec.judge import judge
 from headrace.spec.model import RunSpec
 from headrace.spec.overrides import apply
+from headrace.spec.tuning import judge_trials, judge_tune
 from headrace.spec.yaml_reader import Document, Path, read_yaml, written
 
 LARGEST_BYTES = 1_000_000
@@ -108,7 +109,10 @@ def _validated(folded: Folded, folder: FilePath, target: str) -> RunSpec | None:
     except ValidationError as error:
         report_errors(folded, error, RunSpec)
     judge(folded)
+    judge_tune(folded, target)
     resolve(folded, folder, target)
+    if not folded.findings:
+        judge_trials(folded)
     return None if folded.findings else RunSpec.model_validate_json(json.dumps(folded.record))
 
 

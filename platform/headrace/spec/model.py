@@ -79,7 +79,8 @@ class Data(Part):
     """Where the samples are and how to read them."""
 
     source: Text = Field(
-        description="`builtin:digits`, a file or folder (relative to this file), or any fsspec URL (s3://, gs://, https://)."
+        description="`builtin:digits` or another built-in set, a file or folder (relative to this file), or any fsspec URL "
+        "(s3://, gs://, https://)."
     )
     format: Literal["image-folder", "voc", "coco", "mot", "csv", "parquet", "text-lines", "audio-manifest"] = Field(
         description="How the source is laid out. Default: the task's format, where it has only one."
@@ -243,6 +244,51 @@ class Deploy(Part):
     resources: DeployResources = Field(default=DeployResources(), description="What each replica reserves.")
 
 
+class Domain(Part):
+    """The values that one setting may take in a search."""
+
+    draw: Literal["choice", "uniform", "loguniform", "integers"] = Field(
+        description="`choice`: one of `values`; the others: between the two of them, both included."
+    )
+    values: Annotated[tuple[JsonValue, ...], Field(min_length=1)] = Field(
+        description="What is chosen from, or the smallest and the largest value."
+    )
+
+
+class Tune(Part):
+    """A search for better settings: one training for each trial, of which the best becomes the model."""
+
+    metric: Text | None = Field(
+        default=None, description="Validation metric by which the best trial is known. Default: the task's first."
+    )
+    search: Literal["random", "grid"] = Field(
+        default="random",
+        description="`random`: `samples` draws (Bergstra & Bengio 2012); `grid`: each combination. Default `random`.",
+    )
+    samples: Annotated[StrictInt, Field(ge=1, le=1000)] = Field(
+        default=8, description="Trials of a random search. More of them keep the first ones as they were. Default 8."
+    )
+    scheduler: Literal["none", "asha"] = Field(
+        default="none",
+        description="`asha`: trials that fall behind are stopped (Li et al. 2018); `none`: all go on to their end.",
+    )
+    grace_epochs: Count = Field(default=1, description="Epochs before ASHA may stop a trial. Default 1.")
+    reduction_factor: Annotated[StrictInt, Field(ge=2)] = Field(
+        default=3,
+        description="Of the trials that reach a rung ASHA keeps the best 1/this; the next is at this times the epochs.",
+    )
+    concurrent: Count = Field(
+        default=1, description="Trials at a time, as far as there is room; each has `train.workers`. Default 1."
+    )
+    seed: Whole = Field(default=0, description="Seed of the draws. Default 0.")
+    space: Annotated[dict[Text, Domain], Field(min_length=1)] = Field(
+        description=(
+            "What is tried, by its place in the spec (`train.optimizer.lr`, `model.width`): a list of values, or "
+            "`{uniform: [LOW, HIGH]}`, `{loguniform: [LOW, HIGH]}`, `{integers: [LOW, HIGH]}`."
+        )
+    )
+
+
 class RunSpec(Part):
     """A model's life in one file: data, split, training, gate, registry, endpoint."""
 
@@ -254,6 +300,9 @@ class RunSpec(Part):
     data: Data = Field(description="Where the samples are.")
     model: Model = Field(description="The network.")
     train: Train = Field(default=Train(), description="How it learns.")
+    tune: Tune | None = Field(
+        default=None, description="Search for better settings before the gate; on this machine. Default: no."
+    )
     gate: tuple[Check, ...] = Field(
         default=(),
         description=(

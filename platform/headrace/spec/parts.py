@@ -25,8 +25,8 @@ def step_parts(
         code_sha256: its hash; a path of this machine never enters a step.
 
     Returns:
-        `split` (data and tasks), `train` (tasks, model, train), `register` (None where the run neither gates nor
-        registers) and `deploy` (None where it does not serve).
+        `split` (data and tasks), `train` (tasks, model, train, and tune where the run searches), `register` (None
+        where the run neither gates nor registers) and `deploy` (None where it does not serve).
 
     Raises:
         ValueError: the spec has own code and its place in the store was not given.
@@ -45,9 +45,12 @@ def step_parts(
             "gate": record["gate"],
             "register": record["register"],
         }
+    train = {"tasks": tasks, "model": model, "train": record["train"]}
+    if record.get("tune") is not None:
+        train["tune"] = record["tune"]
     return {
         "split": split_part(record),
-        "train": {"tasks": tasks, "model": model, "train": record["train"]},
+        "train": train,
         "register": register,
         "deploy": record["deploy"],
     }

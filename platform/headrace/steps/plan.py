@@ -13,6 +13,7 @@ from typing import Any
 from headrace.base.errors import HeadraceError, MissingExtra
 from headrace.spec import RunSpec
 from headrace.spec.parts import step_parts
+from headrace.spec.tuning import trials
 from headrace.steps import keys
 from headrace.steps.prepare import champion_reference, pack, pinned_weights
 from headrace.store import Store
@@ -116,7 +117,9 @@ def _plan_train(planned: Planned, part: Mapping[str, Any], store: Store, registr
         return
     known = store.recall("train", keys.train_key(part, planned.fingerprint, keys.code_versions()))
     if known is None or not store.exists(f"{known['package_uri']}/headrace.json"):
-        planned.steps["train"] = "run", "this was not trained on this split yet"
+        search = part.get("tune")
+        what = f"no search of {len(trials(search))} trials was made" if search else "this was not trained"
+        planned.steps["train"] = "run", f"{what} on this split yet"
         return
     planned.training = known
     champion = registry.version(registry.reference) if registry.reference else None

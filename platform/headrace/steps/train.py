@@ -103,8 +103,12 @@ def _train_here(step: Step, part: Mapping[str, Any], split_fingerprint: str, cha
         from headrace.steps.cluster_train import cluster_train
 
         return cluster_train(step, part, split_fingerprint, champion, site)
-    from headrace.steps.train_tools import local_tools
+    from headrace.steps.train_tools import local_tools, local_tune_tools
 
+    if part.get("tune") is not None:
+        from headrace.steps.tune import TuneStep
+
+        return TuneStep(step, local_tools(), local_tune_tools(), part, split_fingerprint, champion).run()
     return TrainStep(step, local_tools(), part, split_fingerprint, champion).run()
 
 
@@ -151,8 +155,9 @@ class TrainStep(Trained):
             run = self.tools.open_run(self.step, self.split_fingerprint)
         write_note(self.step.store, self.step.run_id, "mlflow", run.to_record())
         try:
-            result = self._call(champions, train_needed=True, run=run)
+            result, facts = self.fit(champions, run)
             known = {
+                **facts,
                 "package_uri": result.package_uri,
                 "package_sha256": result.package_sha256,
                 "epochs_done": result.epochs_done,
@@ -170,6 +175,10 @@ class TrainStep(Trained):
             raise
         return known, result.evaluation_errors
 
+    def fit(self, champions: Sequence[str], run: Run) -> tuple[TrainingResult, dict[str, Any]]:
+        """The trained model, measured beside the packages CHAMPIONS, and what else is to be told of how it came."""
+        return self._call(champions, train_needed=True, run=run), {}
+
     def _call(
         self,
         champions: Sequence[str],
@@ -177,22 +186,26 @@ class TrainStep(Trained):
         train_needed: bool,
         package_uri: str | None = None,
         run: Run | None = None,
+        part: Mapping[str, Any] | None = None,
+        checkpoints_uri: str | None = None,
     ) -> TrainingResult:
+        part = part or self.part
         step = self.step
         mlflow: dict[str, Any] = {}
         if run is not None:
             mlflow = {"tracking_uri": run.to_record()["tracking_uri"], "mlflow_run_id": run.mlflow_run_id}
             mlflow["reserved_seconds"] = run.reserved_seconds
         began = time.monotonic()
-        with self.tools.workers(step, self.part["train"]) as (connection, demand):
+        with self.tools.workers(step, part["train"]) as (connection, demand):
             self.parts["head_and_turn"] = round(time.monotonic() - began, 3)
             step.check()
             result = self.tools.train(
                 training_request(
                     step,
-                    self.part,
+                    part,
                     self.split_fingerprint,
                     demand,
+                    checkpoints_uri=checkpoints_uri,
                     train_needed=train_needed,
                     package_uri=package_uri,
                     evaluate=tuple(champions),
@@ -228,8 +241,16 @@ class TrainStep(Trained):
         return known
 
 
-def training_request(step: Step, part: Mapping[str, Any], split_fingerprint: str, demand: Demand, **rest: Any) -> Any:
-    """The request for this step's training or evaluation."""
+def training_request(
+    step: Step,
+    part: Mapping[str, Any],
+    split_fingerprint: str,
+    demand: Demand,
+    *,
+    checkpoints_uri: str | None = None,
+    **rest: Any,
+) -> Any:
+    """The request for this step's training or evaluation; its checkpoints are the run's, unless said otherwise."""
     from headrace.training import TrainingRequest
 
     origin = read_note(step.store, step.run_id, "origin") or {}
@@ -239,7 +260,7 @@ def training_request(step: Step, part: Mapping[str, Any], split_fingerprint: str
         train=part,
         split_fingerprint=split_fingerprint,
         store_url=step.store.url,
-        checkpoints_uri=step.store.uri("runs", step.run_id, "checkpoints"),
+        checkpoints_uri=checkpoints_uri or step.store.uri("runs", step.run_id, "checkpoints"),
         provenance={
             "run_id": step.run_id,
             "split_fingerprint": split_fingerprint,

@@ -10,6 +10,7 @@ from headrace.api.reports import ATTEMPT_TAG
 from headrace.base.jsonfile import sha256_of
 from headrace.steps.step import Step
 from headrace.steps.train import Run, TrainTools
+from headrace.steps.tune import TrialRun, TuneTools
 from headrace.store.step_files import read_note
 
 if TYPE_CHECKING:
@@ -21,6 +22,32 @@ def local_tools() -> TrainTools:
     from headrace.tracking.registry import resolve
 
     return TrainTools(champion=resolve, open_run=open_run, workers=local_workers, train=_train)
+
+
+def local_tune_tools() -> TuneTools:
+    """What `TuneStep` needs besides."""
+    from headrace.training import run_search
+
+    return TuneTools(search=run_search, open_trial=open_trial)
+
+
+def open_trial(step: Step, parent: Run, number: int, part: Mapping[str, Any], overrides: Mapping[str, Any]) -> TrialRun:
+    """The MLflow run of trial NUMBER, nested in PARENT, with the PART that it trains as its parameters."""
+    from headrace.tracking import TrackedRun
+
+    origin = read_note(step.store, step.run_id, "origin") or {}
+    run = TrackedRun.open(
+        f"{step.run_id}-trial-{number:03d}",
+        (origin.get("spec") or {}).get("name", step.run_id),
+        tags={
+            "mlflow.parentRunId": parent.mlflow_run_id,
+            "headrace.parent_run_id": step.run_id,
+            **{f"headrace.tune.{place}": str(value) for place, value in overrides.items()},
+        },
+        check=step.check,
+    )
+    run.log_params(part)
+    return run
 
 
 def _train(request: Any, *, connection: Any) -> Any:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,11 +48,16 @@ RAY_TRAIN = {
 }
 
 
-def run_training(request: TrainingRequest, *, connection: Connection) -> TrainingResult:
+OnEpoch = Callable[[Mapping[str, Any]], None]
+
+
+def run_training(
+    request: TrainingRequest, *, connection: Connection, on_epoch: OnEpoch | None = None
+) -> TrainingResult:
     """Train and evaluate as REQUEST says, on the head that CONNECTION names.
 
     A request with the checkpoints of an earlier one goes on from the newest. Blocks until the end; being interrupted
-    ends the training first.
+    ends the training first. ON_EPOCH hears of each epoch, with "epoch", "metrics" and "time"; it may be told twice.
 
     Raises:
         InvalidInput: the data, the model or the resources are at fault (exit code 2).
@@ -67,8 +72,11 @@ def run_training(request: TrainingRequest, *, connection: Connection) -> Trainin
     if known is not None:
         return known
     with tempfile.TemporaryDirectory(prefix="headrace-train-") as folder, _reporter(request, store) as reporter:
-        outcome = _run_child(request, connection, Path(folder), reporter)
-        _log_missing(reporter, outcome.pop("history"))
+        outcome = _run_child(request, connection, Path(folder), reporter, on_epoch)
+        history = outcome.pop("history")
+        _log_missing(reporter, history)
+        for entry in history if on_epoch is not None else ():  # an earlier attempt's epochs are told by nobody else
+            on_epoch(entry)  # type: ignore[misc]
     outcome["package_sha256"] = str(outcome["package_uri"]).rstrip("/").rsplit("/", 1)[-1]
     outcome["seconds"]["total"] = round(time.monotonic() - started, 3)
     return TrainingResult.from_record(outcome)
@@ -125,8 +133,11 @@ def _log_missing(reporter: Reporter | None, history: list[dict[str, Any]]) -> No
 class _Reports:
     """The controller's lines, each passed on once, with what they mean for the run's tags."""
 
-    def __init__(self, path: Path, reporter: Reporter | None, request: TrainingRequest) -> None:
+    def __init__(
+        self, path: Path, reporter: Reporter | None, request: TrainingRequest, on_epoch: OnEpoch | None = None
+    ) -> None:
         self._path = path
+        self._on_epoch = on_epoch
         self._reporter = reporter
         self._request = request
         self._read = 0
@@ -135,7 +146,7 @@ class _Reports:
 
     def pass_on(self) -> None:
         """Log what was appended since the last call."""
-        if self._reporter is None or not self._path.exists():
+        if (self._reporter is None and self._on_epoch is None) or not self._path.exists():
             return
         with open(self._path, "rb") as file:
             file.seek(self._read)
@@ -144,7 +155,10 @@ class _Reports:
                     return
                 self._read += len(line)
                 entry = json.loads(line)
-                self._reporter.log_epoch(entry["epoch"], entry["metrics"], entry["time"], self._tags(entry))
+                if self._reporter is not None:
+                    self._reporter.log_epoch(entry["epoch"], entry["metrics"], entry["time"], self._tags(entry))
+                if self._on_epoch is not None:
+                    self._on_epoch(entry)
 
     def _tags(self, entry: Mapping[str, Any]) -> dict[str, str]:
         """The run's tags after ENTRY: what the workers have held so far, and where the newest checkpoint lies."""
@@ -163,41 +177,61 @@ class _Reports:
 
 
 def _run_child(
-    request: TrainingRequest, connection: Connection, scratch: Path, reporter: Reporter | None
+    request: TrainingRequest,
+    connection: Connection,
+    scratch: Path,
+    reporter: Reporter | None,
+    on_epoch: OnEpoch | None,
 ) -> dict[str, Any]:
-    write_json(
-        scratch / "request.json",
-        {"request": request.to_record(), "connection": connection.to_record(), "parent": os.getpid()},
+    reports = _Reports(scratch / "reports.jsonl", reporter, request, on_epoch)
+    given = {"request": request.to_record()}
+    return run_child(
+        "headrace.training.ray_driver", given, connection, scratch, reports.pass_on, events_path=request.events_path
     )
+
+
+def run_child(
+    module: str,
+    given: Mapping[str, Any],
+    connection: Connection,
+    scratch: Path,
+    pass_on: Callable[[], None],
+    *,
+    events_path: str | None,
+) -> dict[str, Any]:
+    """Run `python -m MODULE SCRATCH` with GIVEN as its request.json until it ends; its outcome.json's "result".
+
+    PASS_ON is called often meanwhile. Raises what the child says, or what its silence or the head's death means.
+    """
+    write_json(scratch / "request.json", {**given, "connection": connection.to_record(), "parent": os.getpid()})
     watch = HeadWatch(connection)
     child = subprocess.Popen(
-        [sys.executable, "-m", "headrace.training.ray_driver", str(scratch)],
-        env=_environment(request, connection),
+        [sys.executable, "-m", module, str(scratch)],
+        env=_environment(events_path, connection),
         stdin=subprocess.DEVNULL,
         process_group=0,  # Ctrl-C is ours to handle
     )
-    reports = _Reports(scratch / "reports.jsonl", reporter, request)
     try:
         while child.poll() is None:
-            reports.pass_on()
+            pass_on()
             if watch.gone():
                 raise watch.error()
             time.sleep(POLL_SECONDS)
-        reports.pass_on()
+        pass_on()
     finally:
         _end(child, at_once=watch.gone())
     return _outcome(read_json(scratch / "outcome.json"), child.returncode, watch)
 
 
-def _environment(request: TrainingRequest, connection: Connection) -> dict[str, str]:
+def _environment(events_path: str | None, connection: Connection) -> dict[str, str]:
     environment = dict(os.environ)
     if connection.single_machine:  # what a person's shell holds for Ray is meant for other clusters
         environment = {name: value for name, value in environment.items() if not name.startswith("RAY_")}
         # One process less: no node can be taken away from under the workers.
         environment["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
     environment.update({**connection.env, **RAY_TRAIN})
-    if request.events_path:
-        environment[events.VARIABLE] = request.events_path
+    if events_path:
+        environment[events.VARIABLE] = events_path
     return environment
 
 

@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,11 +40,16 @@ CHECKPOINTS_KEPT = 2  # the newest, and the one before it in case its files are 
 def main(scratch: Path) -> None:
     """Do what SCRATCH/request.json asks for."""
     record = read_json(scratch / REQUEST)
-    _die_with(int(record["parent"]))
     request = TrainingRequest.from_record(record["request"])
+    conclude(scratch, record, lambda connection: _train(request, connection, scratch))
+
+
+def conclude(scratch: Path, record: Mapping[str, Any], work: Callable[[Connection], dict[str, Any]]) -> None:
+    """Do WORK for the caller that wrote RECORD, and leave what became of it in SCRATCH/outcome.json."""
+    _die_with(int(record["parent"]))
     outcome: dict[str, Any]
     try:
-        outcome = {"result": _train(request, Connection.from_record(record["connection"]), scratch)}
+        outcome = {"result": work(Connection.from_record(record["connection"]))}
     except WorkerFailure as failure:
         outcome = {"error": failure.record, "trace": failure.trace}
     except HeadraceError as error:

@@ -53,6 +53,7 @@ class TrainingRequest:
         store_url: the store.
         checkpoints_uri: where checkpoints go; a request with the same one resumes from the newest.
         train_needed: False only evaluates.
+        package_needed: False only trains; what is left is the newest checkpoint, from which a request goes on.
         package_uri: the new model's package when it is there already.
         evaluate: packages to measure on the test split besides the new one (the champion).
         provenance: what the package's record says of its origin.
@@ -70,6 +71,7 @@ class TrainingRequest:
     store_url: str
     checkpoints_uri: str
     train_needed: bool = True
+    package_needed: bool = True
     package_uri: str | None = None
     evaluate: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)

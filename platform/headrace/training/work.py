@@ -59,7 +59,9 @@ class Work:
         outcome["validation_metrics"] = {}
         if self.request.train_needed:
             outcome.update(self._train())
-        outcome["evaluations"], outcome["evaluation_errors"] = self._evaluate(str(outcome["package_uri"]))
+        outcome["evaluations"], outcome["evaluation_errors"] = {}, {}
+        if self.request.package_needed:
+            outcome["evaluations"], outcome["evaluation_errors"] = self._evaluate(str(outcome["package_uri"]))
         outcome["history"] = self.history
         outcome["seconds"] = dict(self.teller.seconds)
         return outcome
@@ -82,11 +84,13 @@ class Work:
             trainer = self._trainer(task, code, example, schedule, saved)
         loop = EpochLoop(self, trainer, task, schedule, training, validation, saved)
         loop.run()
-        with self.teller.part("package"):
-            self.teller.tell("packaging")
-            uri = self.group.from_first(
-                self._package(trainer, task, code, loop.best_weights, example) if self.group.first else None
-            )
+        uri = ""
+        if self.request.package_needed:
+            with self.teller.part("package"):
+                self.teller.tell("packaging")
+                uri = self.group.from_first(
+                    self._package(trainer, task, code, loop.best_weights, example) if self.group.first else None
+                )
         best = loop.best
         metrics = next(entry["metrics"] for entry in self.history if entry["epoch"] == best)
         return {
@@ -164,6 +168,7 @@ class Work:
             self.store,
             self.request.split_fingerprint,
             self.manifest.shard("test", self.group.rank, self.group.world),
+            self.manifest.shard("test", 0, 1),
             self.manifest.schema,
             self.group,
             self.teller,
