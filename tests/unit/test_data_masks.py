@@ -6,6 +6,7 @@ import io
 import json
 import os
 
+import fsspec
 import numpy as np
 import pytest
 from annotated import drawn, picture, put, run, samples, sheet, told
@@ -146,6 +147,14 @@ def test_digit_scenes_have_the_digits_own_pixels_as_masks(split_part, store):
             assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (left, top, right, bottom)
             image = np.asarray(Image.open(io.BytesIO(sample.payload))).astype(float)
             assert image[pixels > 0].mean() > image[pixels == 0].mean() + 30
+
+
+def test_masks_are_found_behind_a_url_too(data, split_part, store):
+    memory = fsspec.filesystem("memory")
+    memory.put(str(fill(data)), "/scenes", recursive=True)
+    result = run("memory://scenes", split_part, store, task="masks")
+    assert int((mask_of(result, store, "dog3.jpg") == 2).sum()) == 400
+    memory.rm("/scenes", recursive=True)
 
 
 def test_the_manifest_names_the_mask_and_does_not_hold_it(data, split_part, store):
