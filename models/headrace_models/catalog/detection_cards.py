@@ -78,8 +78,10 @@ class SsdArguments(Thresholds):
     """Arguments of `ssd`."""
 
     width: int = Field(16, ge=4, le=256, description="Channels of the first convolution; they double twice or thrice.")
-    levels: int = Field(3, ge=1, le=5, description="Feature maps with boxes: strides 8, 16, 32, ...")
-    activation: ActivationName = "relu"
+    levels: int = Field(
+        3, ge=1, le=5, description="Feature maps, of strides 8, 16, 32, ...; sizes of objects choose theirs."
+    )
+    activation: ActivationName = "silu"
     nms_threshold: Share = Field(0.45, description="Of two boxes of a class with a larger IoU the better one stays.")
 
 
@@ -90,7 +92,7 @@ class Ssd300Arguments(Thresholds):
 
 
 _HERE = "headrace_models.detection"
-_TASKS = ("object-detection",)
+_TASKS = ("object-detection", "object-tracking")
 
 DETECTION_TASKS = (
     TaskCard(

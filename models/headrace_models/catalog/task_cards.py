@@ -8,6 +8,7 @@ from pydantic import Field
 
 from headrace_models.catalog.cards import Arguments, Direction, TaskCard
 from headrace_models.catalog.detection_cards import DETECTION_TASKS
+from headrace_models.catalog.tracking_cards import TRACKING_TASKS
 
 Pixels = Annotated[int, Field(ge=8, le=1024)]
 
@@ -84,4 +85,5 @@ TASKS = (
         label_kind="number",
     ),
     *DETECTION_TASKS,
+    *TRACKING_TASKS,
 )

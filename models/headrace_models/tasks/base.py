@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import torch
     from matplotlib.figure import Figure
 
+SHOWN = 16  # test samples that are drawn with what the model says of them
 Example = dict[str, Any]  # one decoded sample: small arrays, uint8 where possible, so that it can be cached
 Batch = dict[str, "torch.Tensor"]
 Arrays = dict[str, "np.ndarray"]  # named arrays as requests and answers carry them; BYTES are dtype object
@@ -233,8 +234,14 @@ class Task(ABC):
         """Pictures of an evaluation by file stem ("confusion_matrix")."""
         return {}
 
-    def example_pictures(self, examples: Sequence[Example], outputs: Any) -> dict[str, Figure]:
-        """Pictures of a few test examples with what the model says of them ("example_predictions")."""
+    def to_show(self, labels: Sequence[Any]) -> Sequence[int]:
+        """Which samples of the test split `example_pictures` is to draw; LABELS are all of them, as the manifest has
+        them (annotations as JSON text)."""
+        return range(min(SHOWN, len(labels)))
+
+    def example_pictures(self, examples: Sequence[Example], outputs: Any) -> dict[str, Figure | bytes]:
+        """Pictures of the examples `to_show` with what the model says of them ("example_predictions"); bytes are a
+        GIF."""
         return {}
 
     # serving

@@ -112,7 +112,7 @@ class ImageClassification(PictureTask, Classification):
 
     # judging
 
-    def example_pictures(self, examples: Sequence[Example], outputs: Any) -> dict[str, Figure]:
+    def example_pictures(self, examples: Sequence[Example], outputs: Any) -> dict[str, Figure | bytes]:
         """`example_predictions`: the pictures with what the model says of them."""
         from headrace_models.tasks import plots
 

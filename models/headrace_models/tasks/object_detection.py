@@ -241,7 +241,7 @@ class ObjectDetection(PictureTask):
             "average_precision": detection_plots.average_precision(metrics, self.classes),
         }
 
-    def example_pictures(self, examples: Sequence[Example], outputs: Any) -> dict[str, Figure]:
+    def example_pictures(self, examples: Sequence[Example], outputs: Any) -> dict[str, Figure | bytes]:
         """`example_predictions`: the pictures with what was found, and what there is."""
         from headrace_models.tasks import detection_plots
 

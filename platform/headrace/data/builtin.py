@@ -19,6 +19,7 @@ SETS: Mapping[str, str] = {
     "digits": "headrace.data.builtin_digits",
     "digit-scenes": "headrace.data.builtin_digit_scenes",
     "shapes": "headrace.data.builtin_shapes",
+    "shape-tracks": "headrace.data.builtin_shape_tracks",
 }
 
 
@@ -113,8 +114,15 @@ def _tree(name: str) -> tuple[dict[str, dict[str, Any]], dict[str, list[dict[str
         path = f"{name}/{inner}"
         files[path] = {"name": path, "type": "file", "size": len(content), "etag": stamp}
         above = path.rpartition("/")[0]
-        if above not in folders:  # sets are one folder deep
-            folders[above] = []
-            folders[name].append(_folder(above))
+        _make_folder(above, folders)
         folders[above].append(files[path])
     return files, folders
+
+
+def _make_folder(path: str, folders: dict[str, list[dict[str, Any]]]) -> None:
+    """Add PATH to FOLDERS, and what it lies in."""
+    if path not in folders:
+        above = path.rpartition("/")[0]
+        _make_folder(above, folders)
+        folders[path] = []
+        folders[above].append(_folder(path))

@@ -52,19 +52,19 @@ def scene(rng: random.Random) -> tuple[np.ndarray, list[Object]]:
     objects: list[Object] = []
     for _ in range(rng.randint(1, MOST_OBJECTS)):
         name = rng.choice(CLASSES)
-        shape = _shape(name, rng.randint(SMALLEST, LARGEST))
+        shape = drawn_shape(name, rng.randint(SMALLEST, LARGEST))
         height, width = shape.shape
         left, top = rng.randint(0, SIDE - width), rng.randint(0, SIDE - height)
         drawn = Object(name, left, top, left + width, top + height)
         if any(drawn.overlap(other) > MOST_OVERLAP for other in objects):
             continue
         objects.append(drawn)
-        pixels[top : top + height, left : left + width][shape] = _colour(ground, rng)
+        pixels[top : top + height, left : left + width][shape] = other_colour(ground, rng)
     noise = np.frombuffer(rng.randbytes(pixels.size), np.uint8).reshape(pixels.shape)
     return np.clip(pixels + (noise % NOISE).astype(np.int16) - NOISE // 2, 0, 255).astype(np.uint8), objects
 
 
-def _shape(name: str, side: int) -> np.ndarray:
+def drawn_shape(name: str, side: int) -> np.ndarray:
     """The pixels of a shape, bool [height, width], without empty rows or columns."""
     import numpy as np
 
@@ -78,7 +78,8 @@ def _shape(name: str, side: int) -> np.ndarray:
     return np.asarray(inside[inside.any(1)][:, inside.any(0)])
 
 
-def _colour(ground: list[int], rng: random.Random) -> list[int]:
+def other_colour(ground: list[int], rng: random.Random) -> list[int]:
+    """A colour that stands out from GROUND."""
     while True:
         colour = [rng.randrange(256) for _ in range(COLOUR)]
         if max(abs(value - other) for value, other in zip(colour, ground, strict=True)) >= CONTRAST:

@@ -27,12 +27,13 @@ FORMATS: Mapping[str, str] = {
     "image-folder": "headrace.data.image_folder:ImageFolder",
     "voc": "headrace.data.voc:Voc",
     "coco": "headrace.data.coco:Coco",
+    "mot": "headrace.data.mot:Mot",
     "csv": "headrace.data.csv_table:Csv",
     "parquet": "headrace.data.parquet_table:Parquet",
 }
 TABLES = ("csv", "parquet")
 ANNOTATED = ("voc", "coco", "mot")  # pictures with boxes
-AWAITED = ("mot", "text-lines", "audio-manifest")  # known to the spec, not readable in this release
+AWAITED = ("text-lines", "audio-manifest")  # known to the spec, not readable in this release
 
 ID_OF_PLACE = "file#row"  # as data.id: every row of a table is a sample of its own, whatever it holds
 MOST_NAMED = 10_000  # rows of tables named one by one; files are all named

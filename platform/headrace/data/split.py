@@ -26,6 +26,7 @@ from headrace.data.rows import Rows
 from headrace.data.source import Source, fingerprint_source
 from headrace.data.strategies import Fractions, Sides
 from headrace.data.write_manifest import MANIFEST_VERSION, MARKER, ManifestWriter, classes_by_split
+from headrace.spec.model import GROUPED_FORMATS
 from headrace.store.store import Store
 from headrace_models.tasks.base import Schema
 
@@ -96,7 +97,8 @@ def _check_request(part: Mapping[str, Any], request: Request) -> None:
     """Raise DataInvalid for a strategy that lacks its column or fractions that are not a whole."""
     split, findings = part["split"], []
     for strategy, column in (("group", request.group), ("time", request.time)):
-        if split["strategy"] == strategy and column is None:
+        grouped = strategy == "group" and request.format in GROUPED_FORMATS
+        if split["strategy"] == strategy and column is None and not grouped:
             action = f"name the column: data.{strategy}" if request.format in TABLES else "use another strategy"
             findings.append(Finding(f"data.{strategy}", "nothing", "a column's name", action))
     fractions = _fractions(part)

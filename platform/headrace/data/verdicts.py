@@ -61,7 +61,7 @@ def check_equals(report: Report, found: Equals, request: Request) -> None:
 
 
 def check_groups(report: Report, found: Equals, strategy: str) -> None:
-    """Raise DataInvalid if the column that `data.group` names has a value on two sides."""
+    """Raise DataInvalid if a group (a value of `data.group`, a video) lies on two sides."""
     if not found.conflicts:
         return
     findings = [
@@ -70,8 +70,8 @@ def check_groups(report: Report, found: Equals, strategy: str) -> None:
         )
         for first, later in found.conflicting
     ]
-    message = f"data.group is given, and the {strategy} strategy puts groups on two sides"
-    raise DataInvalid(message, action="set data.split.strategy: group, or take data.group out", findings=findings)
+    message = f"the {strategy} strategy puts samples of one group (data.group, or a video) on two sides"
+    raise DataInvalid(message, action="set data.split.strategy: group", findings=findings)
 
 
 def check_classes(report: Report, classes: Mapping[tuple[str, str], int], label_kind: str) -> None:

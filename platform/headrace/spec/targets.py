@@ -28,6 +28,7 @@ from headrace.spec.yaml_reader import Document, read_yaml
 
 LOCAL = "local"
 FILE = "targets.yaml"
+ROOTS = ("s3://", "gs://", "minio://")  # of artifacts, as Kubeflow's launcher knows them
 ENVIRONMENT = ("HEADRACE_STORE", "MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL")
 EXAMPLE = (
     "NAME: {kubeflow: {host: https://HOST/pipeline, namespace: NAMESPACE, token_env: KFP_TOKEN}, "
@@ -55,7 +56,9 @@ class Kubeflow(Part):
         default=None, description="ServiceAccount of the steps' pods. Default: Kubeflow's own."
     )
     pipeline_root: Text | None = Field(
-        default=None, description="Where Kubeflow keeps the artifacts of runs. Default: where it is set up to."
+        default=None,
+        description="Where Kubeflow keeps the artifacts of runs: s3:// (read at s3_endpoint, as the store is), gs://, or "
+        "minio://, the store inside Kubeflow. Default: where it is set up to, and no log is read from there.",
     )
     start_deadline_seconds: Seconds = Field(
         default=900,
@@ -77,7 +80,8 @@ class Target(Part):
         default=None, description="Kueue's LocalQueue that admits trainings. Default: what the chart set for the site."
     )
     kubeconfig: Text | None = Field(
-        default=None, description="Kubeconfig to look at pods with when one does not start. Default: nobody looks."
+        default=None,
+        description="Kubeconfig of the cluster, for its pods and deployments. Default: nobody looks at them.",
     )
     context: Text | None = Field(default=None, description="Context of that file. Default: its current one.")
 
@@ -159,6 +163,9 @@ def _target(folded: Folded, name: str, folder: Path) -> Target | None:
     if kubeflow.token_env and kubeflow.token_file:
         where = (name, "kubeflow", "token_file")
         folded.report(where, "a second place of the token", "one of token_env and token_file", "remove one")
+    if kubeflow.pipeline_root and not kubeflow.pipeline_root.startswith(ROOTS):
+        where, allowed = (name, "kubeflow", "pipeline_root"), "an address that begins with " + ", ".join(ROOTS)
+        folded.report(where, shown(kubeflow.pipeline_root), allowed, "write it as Kubeflow has it, or leave it out")
     if target.context and not target.kubeconfig:
         folded.report((name, "kubeconfig"), "missing", "a file", f"name the file that has the context {target.context}")
     _files(folded, name, target, folder)

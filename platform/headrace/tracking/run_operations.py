@@ -131,8 +131,8 @@ def log_points(
 
 
 def log_pictures(mlflow: MlflowClient, _uri: str, *, mlflow_run_id: str, folder: str) -> list[str]:
-    """Log every PNG below FOLDER as `plots/<file name>`."""
-    pictures = sorted(Path(folder).rglob("*.png"))
+    """Log every PNG and GIF below FOLDER as `plots/<file name>`."""
+    pictures = sorted(path for path in Path(folder).rglob("*") if path.suffix in (".png", ".gif"))
     for picture in pictures:
         mlflow.log_artifact(mlflow_run_id, str(picture), "plots")
     return [f"plots/{picture.name}" for picture in pictures]

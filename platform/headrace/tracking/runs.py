@@ -168,7 +168,7 @@ class TrackedRun:
     # files
 
     def log_pictures(self, folder: str | Path) -> list[str]:
-        """Log every PNG below FOLDER as the artifact `plots/<file name>`; returns the artifact paths."""
+        """Log every PNG and GIF below FOLDER as the artifact `plots/<file name>`; returns the artifact paths."""
         return list(self._write("log_pictures", folder=str(Path(folder).absolute())))
 
     def log_text(self, text: str, path: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headrace.base.errors import HeadraceError, InvalidInput, Unavailable, error_from_record
+from headrace.data.manifest import Shard
 from headrace.store import Store
 from headrace.training.batches import Examples, evaluation_batches
 from headrace.training.group import Group
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from headrace_models.package import LoadedModel
 
-PICTURES = 16  # examples shown with their predictions
 BATCH = 64  # samples per forward pass on one worker
 
 
@@ -75,7 +75,6 @@ class Evaluation:
     package: LoadedModel
     metrics: Metrics
     samples: int
-    examples: Examples
 
     def record(self, split_fingerprint: str) -> dict[str, Any]:
         """As it is stored."""
@@ -88,13 +87,17 @@ class Evaluation:
 
 
 class Evaluator:
-    """Evaluates packages on one split's test part, one after the other; all workers call it alike."""
+    """Evaluates packages on one split's test part, one after the other; all workers call it alike.
+
+    SHARD is this worker's share of the test part, WHOLE all of it, which is where pictures are taken from.
+    """
 
     def __init__(
         self,
         store: Store,
         split_fingerprint: str,
         shard: Sequence[Sample],
+        whole: Shard,
         schema: Schema,
         group: Group,
         teller: Teller,
@@ -102,6 +105,7 @@ class Evaluator:
         self._store = store
         self._fingerprint = split_fingerprint
         self._shard = shard
+        self._whole = whole
         self._schema = schema
         self._group = group
         self._teller = teller
@@ -122,7 +126,7 @@ class Evaluator:
             examples = Examples(self._shard, package.task)
             batches = evaluation_batches(examples, package.task, BATCH)
             metrics, _, samples = judge(package.model, None, package.task, batches, self._group, self._teller)
-        return Evaluation(package, metrics, samples, examples)
+        return Evaluation(package, metrics, samples)
 
     def _load(self, uri: str, task_name: str, scratch: Path) -> tuple[LoadedModel | None, HeadraceError | None]:
         try:
@@ -144,7 +148,7 @@ class Evaluator:
         uri = evaluation_uri(self._store, evaluation.package.sha256, self._fingerprint)
         if self._group.rank == self._group.world - 1:
             for name, picture in self._pictures(evaluation, history).items():
-                self._store.write_bytes(f"{uri.removesuffix('.json')}/{name}.png", picture)
+                self._store.write_bytes(f"{uri.removesuffix('.json')}/{name}", picture)
         self._group.gather(None)  # the record stands for the whole, so it comes after the pictures
         if self._group.first:
             self._store.write_json(uri, record)
@@ -154,17 +158,20 @@ class Evaluator:
         import matplotlib
 
         matplotlib.use("Agg")
-        task, examples = evaluation.package.task, evaluation.examples
-        figures: dict[str, Figure] = {}
+        task = evaluation.package.task
+        figures: dict[str, Figure | bytes] = {}
         if evaluation.samples:
             figures.update(task.plots(evaluation.metrics))
-        shown = [examples[index][1] for index in range(min(PICTURES, len(examples)))]
+        shown = [task.decode(self._whole[index]) for index in task.to_show(self._whole.labels())]
         if shown:
             outputs = evaluation.package.forward(task.collate(shown))
             figures.update(task.example_pictures(shown, outputs))
         if history:
             figures["loss_curves"] = loss_curves(history)
-        return {name: _png(figure) for name, figure in figures.items()}
+        return {
+            f"{name}.gif" if isinstance(figure, bytes) else f"{name}.png": _encoded(figure)
+            for name, figure in figures.items()
+        }
 
 
 def _told(error: HeadraceError) -> HeadraceError:
@@ -172,7 +179,9 @@ def _told(error: HeadraceError) -> HeadraceError:
     return error if isinstance(error, Unavailable) else InvalidInput(error.message, action="")
 
 
-def _png(figure: Figure) -> bytes:
+def _encoded(figure: Figure | bytes) -> bytes:
+    if isinstance(figure, bytes):
+        return figure
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100)
     return buffer.getvalue()
