@@ -7,6 +7,7 @@ the node tier runs them in their pods.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -279,6 +280,24 @@ def migrate(database: str) -> None:
 
 def test_migrations_can_run_at_once_and_again(mlflow: tuple[str, str]) -> None:
     migrate(mlflow[1])
+
+
+def test_the_password_is_on_no_command_line_while_tables_are_migrated(mlflow: tuple[str, str]) -> None:
+    uri = mlflow[1]
+    script = str(FILES / "mlflow" / "migrate.py")
+    env = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(Path.home())}
+    with subprocess.Popen(
+        [sys.executable, script], env={**env, "MLFLOW_BACKEND_STORE_URI": uri}, stderr=subprocess.DEVNULL
+    ) as migration:
+        seen = set()
+        while migration.poll() is None:
+            for file in Path("/proc").glob("[0-9]*/cmdline"):
+                with contextlib.suppress(OSError):
+                    seen.add(file.read_bytes())
+    assert migration.returncode == 0
+    assert any(script.encode() in line for line in seen)
+    password = uri.partition("://")[2].partition("@")[0].partition(":")[2]
+    assert [line for line in seen if password.encode() in line] == []
 
 
 def test_a_database_that_is_away_is_waited_for_in_words(postgres: Postgres) -> None:

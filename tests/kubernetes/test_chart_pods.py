@@ -173,12 +173,11 @@ def test_the_checks_use_our_own_images_only(render: Render) -> None:
 
 
 def test_labels_and_annotations_of_all_reach_every_object(render: Render) -> None:
-    found = render(**EVERYTHING, commonLabels={"cost": "ml"}, commonAnnotations={"owner": "ml"})
+    found = render(**EVERYTHING, commonLabels={"cost": "ml"}, commonAnnotations={"owner": "$1 ml"})
     for each in found:
-        if each["kind"] != "CustomResourceDefinition":
-            name = f"{each['kind']}/{each['metadata']['name']}"
-            assert each["metadata"]["labels"]["cost"] == "ml", name
-            assert each["metadata"]["annotations"]["owner"] == "ml", name
+        name = f"{each['kind']}/{each['metadata']['name']}"
+        assert each["metadata"]["labels"]["cost"] == "ml", name
+        assert each["metadata"]["annotations"]["owner"] == "$1 ml", name
 
 
 def test_a_pod_s_labels_hold_no_version(render: Render) -> None:

@@ -359,12 +359,59 @@ def test_an_upgrade_from_the_chart_before_keeps_what_it_made(plane: ControlPlane
         before = {name: secret(plane, name) for name in names}
         helm.upgrade(NAMESPACE, {"workspaces": [TEAM]})
         for name in names:
-            kept = {key: value for key, value in before[name].items() if key.startswith("secret-") or key == "root"}
+            kept = {key: value for key, value in before[name].items() if key.startswith("secret-")}
             assert kept.items() <= secret(plane, name).items()
         assert [each["chart"] for each in helm.revisions(NAMESPACE)] == ["headrace-0.1.0", "headrace-0.2.0"]
         assert there(plane, f"/apis/headrace.dev/v1alpha1/namespaces/{TEAM}/trainingruns/digits")
     finally:
         remove(plane, helm)
+
+
+def test_a_rollback_to_the_chart_before_brings_back_what_it_made_and_nothing_of_the_newer(
+    plane: ControlPlane, helm: Helm
+) -> None:
+    values = {"workspaces": [TEAM], "profile": "standard", "backup": {"enabled": True}}
+    helm.install(NAMESPACE, {"workspaces": [TEAM]}, chart=PREVIOUS)
+    try:
+        plane.api.apply(training_run(), namespace=TEAM)
+        places = [("headrace-postgresql", NAMESPACE), ("headrace-s3", NAMESPACE), ("headrace-store", TEAM)]
+        before = {place: secret(plane, *place) for place in places}
+        older = {plane.api.path_of(each): each for each in helm.manifest(NAMESPACE)}
+        definitions = {path: plane.api.get(path)["spec"] for path in older if "customresourcedefinitions" in path}
+        helm.upgrade(NAMESPACE, values)
+        newer = {plane.api.path_of(each): each for each in helm.manifest(NAMESPACE)}
+        assert all(there(plane, path) for path in newer)
+        helm.rollback(NAMESPACE, 1)
+        assert {place: secret(plane, *place) for place in places} == before
+        assert len(definitions) == 3
+        assert {path: plane.api.get(path)["spec"] for path in definitions} == definitions
+        assert there(plane, f"/apis/headrace.dev/v1alpha1/namespaces/{TEAM}/trainingruns/digits")
+        assert [path for path in older if not there(plane, path)] == []
+        gone = newer.keys() - older.keys()
+        assert any("networkpolicies" in path for path in gone)  # which 0.1.0 did not have
+        assert [path for path in gone if there(plane, path)] == []
+        helm.upgrade(NAMESPACE, values)  # and forward again
+        assert all(there(plane, path) for path in newer)
+    finally:
+        remove(plane, helm)
+
+
+def test_a_larger_volume_is_asked_for_as_the_docs_say(plane: ControlPlane, release: Helm) -> None:
+    claim = f"/api/v1/namespaces/{NAMESPACE}/persistentvolumeclaims/data-headrace-s3-0"
+    eventually(lambda: there(plane, claim))
+    uid, pod = plane.api.get(claim)["metadata"]["uid"], f"/api/v1/namespaces/{NAMESPACE}/pods/headrace-s3-0"
+    stays = plane.api.get(pod)["metadata"]["uid"]
+    larger = {"workspaces": [TEAM], "s3": {"persistence": {"size": "100Gi"}}}
+    with pytest.raises(HelmError, match="updates to statefulset spec for fields other than"):
+        release.upgrade(NAMESPACE, larger)
+    sets = f"/apis/apps/v1/namespaces/{NAMESPACE}/statefulsets/headrace-s3"
+    plane.api.delete(sets, {"propagationPolicy": "Orphan"})  # kubectl delete statefulset --cascade=orphan
+    eventually(lambda: not there(plane, sets))
+    release.upgrade(NAMESPACE, larger)
+    asked = workload(plane, "statefulsets", "headrace-s3")["spec"]["volumeClaimTemplates"][0]["spec"]
+    assert asked["resources"]["requests"]["storage"] == "100Gi"
+    assert plane.api.get(claim)["metadata"]["uid"] == uid
+    assert plane.api.get(pod)["metadata"]["uid"] == stays
 
 
 def test_an_upgrade_that_changes_nothing_restarts_nothing(plane: ControlPlane, release: Helm) -> None:

@@ -6,8 +6,10 @@ import json
 from typing import Any
 
 import pytest
+import typer.main
 import yaml
 
+from headrace.cli.main import app
 from headrace_operators import rbac
 from headrace_testbed.helm import CHART, NAMESPACE, Objects, Render, container, template_of, variables
 
@@ -179,3 +181,81 @@ def test_the_sidecar_is_a_toggle(render: Render) -> None:
 
     assert "--sidecar=/data/metadata" not in arguments()
     assert "--sidecar=/data/metadata" in arguments(s3={"metadata": "sidecar"})
+
+
+def test_what_the_operator_is_told_by_its_values(render: Render) -> None:
+    values = {"workers": 3, "mlflowIntervalSeconds": 7, "logLevel": "debug", "logFormat": "text"}
+    prometheus = {"url": "https://prometheus.example.com", "existingSecret": "token"}
+    made = container(
+        template_of(render(operator={**values, "prometheus": prometheus}), "Deployment", "headrace-operator"),
+        "operator",
+    )
+    told = {key.removeprefix("HEADRACE_OPERATOR_"): value for key, value in variables(made).items()}
+    assert {key: told[key] for key in ("WORKERS", "MLFLOW_INTERVAL_SECONDS", "LOG_LEVEL", "LOG_FORMAT")} == {
+        "WORKERS": "3",
+        "MLFLOW_INTERVAL_SECONDS": "7",
+        "LOG_LEVEL": "debug",
+        "LOG_FORMAT": "text",
+    }
+    assert told["PROMETHEUS_URL"] == "https://prometheus.example.com"
+    assert made["envFrom"] == [{"secretRef": {"name": "token"}}]
+
+
+def test_the_operator_knows_every_variable_that_the_chart_sets(render: Render) -> None:
+    made = container(template_of(render(), "Deployment", "headrace-operator"), "operator")
+    command: Any = typer.main.get_command(app)
+    known = {name for each in command.commands["operator"].params for name in _names(each.envvar)}
+    own = {name for name in variables(made) if name.startswith("HEADRACE_OPERATOR_")}
+    assert own - known == set()
+
+
+def _names(variable: str | list[str] | None) -> list[str]:
+    return [variable] if isinstance(variable, str) else list(variable or [])
+
+
+def test_web_sites_are_let_in_by_name(render: Render) -> None:
+    def arguments(**values: Any) -> list[str]:
+        return container(template_of(render(**values), "Deployment", "headrace-mlflow"), "mlflow")["args"]
+
+    sites = ["https://a.example.com", "https://b.example.com"]
+    assert f"--cors-allowed-origins={','.join(sites)}" in arguments(mlflow={"corsAllowedOrigins": sites})
+    assert not [each for each in arguments() if each.startswith("--cors")]
+
+
+def test_an_ingress_has_its_class_and_annotations(render: Render) -> None:
+    own = {"enabled": True, "host": "mlflow.example.com", "className": "nginx", "annotations": {"a": "b"}}
+    made = render(mlflow={"ingress": own}).one("Ingress", "headrace-mlflow")
+    assert made["spec"]["ingressClassName"] == "nginx"
+    assert made["metadata"]["annotations"] == {"a": "b"}
+
+
+def test_postgresql_runs_as_the_user_that_its_image_names(render: Render) -> None:
+    made = template_of(render(postgresql={"userID": 70}), "StatefulSet", "headrace-postgresql")["spec"]
+    assert {made["securityContext"][key] for key in ("runAsUser", "runAsGroup", "fsGroup")} == {70}
+
+
+def test_the_steps_role_is_bound_to_the_accounts_that_are_named(render: Render) -> None:
+    found = render(workspaces=["team"], steps={"serviceAccounts": ["mine"]})
+    subjects = found.one("RoleBinding", "headrace-steps", "team")["subjects"]
+    assert [each["name"] for each in subjects] == ["headrace-steps", "mine"]
+
+
+def test_who_may_use_rays_ports_is_told_to_steps(render: Render) -> None:
+    def mode(**values: Any) -> str:
+        site = json.loads(render(**values).one("ConfigMap", "headrace-site")["data"]["HEADRACE_SITE"])
+        return str(site["authentication"]["mode"])
+
+    assert mode() == "token"
+    assert mode(site={"authentication": "none"}) == "none"
+
+
+def test_kuberay_s_pods_are_known_by_the_labels_that_are_named(render: Render) -> None:
+    own = {"app.kubernetes.io/component": None, "app": "kuberay"}
+    for name in ("headrace-trainings", "headrace-endpoints"):
+        rules = render(networkPolicies={"kuberay": own}).one("NetworkPolicy", name)["spec"]["ingress"]
+        selectors = [each.get("podSelector") for rule in rules for each in rule["from"]]
+        assert {"matchLabels": {"app": "kuberay"}} in selectors
+
+
+def test_no_password_is_made_that_nobody_uses(render: Render) -> None:
+    assert set(render().one("Secret", "headrace-postgresql")["data"]) == {"secret-1", "secret-2", "roles.sql"}

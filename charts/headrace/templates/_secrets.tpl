@@ -24,7 +24,9 @@ What a Secret in the cluster holds is kept; only what is missing is made.
 {{- $_ := set $secrets $key (index $data $key | default (randAlphaNum 40 | b64enc)) -}}
 {{- end -}}
 {{- end -}}
-{{- $_ := set $secrets "root" (index $data "root" | default (randAlphaNum 40 | b64enc)) -}}
+{{- range .besides -}}
+{{- $_ := set $secrets . (index $data . | default (randAlphaNum 40 | b64enc)) -}}
+{{- end -}}
 {{- $_ := set $made .secret $secrets -}}
 {{- end -}}
 {{- index $made .secret | toYaml -}}
@@ -35,7 +37,7 @@ What a Secret in the cluster holds is kept; only what is missing is made.
 {{- end -}}
 
 {{- define "headrace.s3.secrets" -}}
-{{- include "headrace.generated" (dict "root" . "secret" "headrace-s3" "generation" .Values.s3.keyGeneration "value" "s3.keyGeneration") -}}
+{{- include "headrace.generated" (dict "root" . "secret" "headrace-s3" "generation" .Values.s3.keyGeneration "value" "s3.keyGeneration" "besides" (list "root")) -}}
 {{- end -}}
 
 {{/* The database's address with the current password. */}}

@@ -6,7 +6,6 @@ Several pods may start at once; a lock of the database lets one of them migrate 
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
 
@@ -31,13 +30,16 @@ def connect(uri: str) -> psycopg2.extensions.connection:
 
 
 def main() -> int:
-    """Migrate, if nobody else does; the exit code of MLflow's own command."""
+    """Migrate, if nobody else does; 0 once it is done."""
     uri = os.environ["MLFLOW_BACKEND_STORE_URI"]
     connection = connect(uri.replace("postgresql+psycopg2://", "postgresql://"))
     connection.autocommit = True  # the lock is the session's: no transaction stays open beside the migration
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
-        return subprocess.run(["mlflow", "db", "upgrade", uri], check=False).returncode
+        from mlflow.db import commands  # in this process: arguments of another one would show the password
+
+        commands.main(["upgrade", uri], standalone_mode=False)
+    return 0
 
 
 if __name__ == "__main__":
