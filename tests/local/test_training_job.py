@@ -125,7 +125,7 @@ def test_a_job_splits_trains_and_reports_and_a_second_head_touches_nothing(jobs:
     assert Path(tags[CHECKPOINT_URI_TAG]).is_dir()
     assert float(tags[CPU_SECONDS_TAG]) > 0
     assert tags["headrace.attempt"] == "1.1"
-    told = EventReader(jobs.store, "job-aaaaaaaa", "1").new()
+    told = EventReader(jobs.store, "job-aaaaaaaa", "1.1").new()
     assert [event["epoch"] for event in told if event["type"] == "metrics"] == [1, 2, 3]
     assert told[-1]["state"] == "succeeded"
 

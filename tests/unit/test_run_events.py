@@ -106,6 +106,14 @@ def test_a_reader_of_one_attempt_leaves_the_others_out(store: Store) -> None:
     assert [event["text"] for event in EventReader(store, RUN, "2").new()] == ["2", "2.1", "2.1-worker"]
 
 
+def test_what_a_try_of_the_training_says_of_the_step_is_not_the_steps_own_word(store: Store) -> None:
+    put(store, "train", "2", line(1, "step", step="train", state="running"))
+    put(store, "train", "2.1", line(2, "metrics", epoch=1), line(3, "step", step="train", state="failed"))
+    assert [event["time"] for event in EventReader(store, RUN, "2").new()] == [1, 2]
+    assert [event["time"] for event in EventReader(store, RUN, "2.1").new()] == [2, 3]
+    assert [event["time"] for event in EventReader(store, RUN).new()] == [1, 2, 3]
+
+
 def test_progress_that_later_progress_made_old_is_left_out() -> None:
     old, metrics, new = line(1, "progress", step="train"), line(2, "metrics"), line(3, "progress", step="train")
     other = line(0, "progress", step="split")

@@ -5,23 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from headrace.local.records import result_of, steps_told
+from headrace.base.errors import Cancelled
+from headrace.local.records import steps_told
 from headrace.store import Store
-from headrace.store.step_files import read_error
+from headrace.store.step_files import is_cancelled, read_error, read_result
 from headrace_pipelines.kubeflow.verdict import Words
 
 
-def words_of(store: Store, run_id: str, steps: Sequence[str], attempts: Sequence[str]) -> Words:
-    """The words of STEPS in one attempt, which ATTEMPTS are the spellings of."""
-    found = {step: result_of(store, run_id, step, attempts) for step in steps}
+def words_of(store: Store, run_id: str, steps: Sequence[str], attempt: str) -> Words:
+    """The words of STEPS in ATTEMPT.
+
+    A step whose pod is moved says that it was cancelled, as it is told to end in the same way. That is a word of its
+    own only where somebody wanted the run to end.
+    """
+    found = {step: read_result(store, run_id, step, attempt) for step in steps}
     results = {step: result for step, result in found.items() if result is not None}
-    errors = {step: error for step in steps if step not in results and (error := _error(store, run_id, step, attempts))}
+    said = {step: read_error(store, run_id, step, attempt) for step in steps if step not in results}
+    errors = {step: error for step, error in said.items() if error is not None}
+    if any(_is_cancellation(error) for error in errors.values()) and not is_cancelled(store, run_id, attempt):
+        errors = {step: error for step, error in errors.items() if not _is_cancellation(error)}
     return Words(steps, results, errors)
 
 
-def _error(store: Store, run_id: str, step: str, attempts: Sequence[str]) -> dict[str, Any] | None:
-    found = (read_error(store, run_id, step, attempt) for attempt in attempts)
-    return next((error for error in found if error is not None), None)
+def _is_cancellation(error: Mapping[str, Any]) -> bool:
+    return error.get("type") == Cancelled.__name__
 
 
 def step_states(words: Words, events: Iterable[Mapping[str, Any]], absent: frozenset[str]) -> list[dict[str, Any]]:

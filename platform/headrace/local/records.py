@@ -6,7 +6,7 @@ act. So the record is right while the run goes on, after it ended, and after any
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,21 +72,21 @@ def build_record(
     """The record of a run of this machine in STATE; ERROR is an error's own record with `step` and `log` beside."""
     attempt = store.current_attempt(run_id) or "0.1"
     steps = step_states(events_path, absent_steps(spec))
-    return assemble(run_id, store, (attempt,), steps, state=state, error=error)
+    return assemble(run_id, store, attempt, steps, state=state, error=error)
 
 
 def assemble(
     run_id: str,
     store: Store,
-    attempts: Sequence[str],
+    attempt: str,
     steps: list[dict[str, Any]],
     *,
     state: str,
     error: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The record of any run in STATE, of what its STEPS said as any of ATTEMPTS (one attempt, as it may be written)."""
-    results = {step: result_of(store, run_id, step, attempts) or {} for step in STEPS}
-    verdict = _verdict(store, run_id, attempts)
+    """The record of any run in STATE, of what its STEPS said in ATTEMPT."""
+    results = {step: read_result(store, run_id, step, attempt) or {} for step in STEPS}
+    verdict = _verdict(store, run_id, attempt)
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": run_id,
@@ -102,16 +102,10 @@ def assemble(
     }
 
 
-def result_of(store: Store, run_id: str, step: str, attempts: Sequence[str]) -> dict[str, Any] | None:
-    """What STEP did as any of ATTEMPTS, or None while it has not ended well."""
-    found = (read_result(store, run_id, step, attempt) for attempt in attempts)
-    return next((result for result in found if result is not None), None)
-
-
-def _verdict(store: Store, run_id: str, attempts: Sequence[str]) -> Mapping[str, Any]:
+def _verdict(store: Store, run_id: str, attempt: str) -> Mapping[str, Any]:
     """What this attempt's gate said: known also where the register step then failed, as it does when it refuses."""
     note = read_note(store, run_id, "gate")
-    return note if note is not None and note.get("attempt") in attempts else {}
+    return note if note is not None and note.get("attempt") == attempt else {}
 
 
 def _model(results: Mapping[str, Mapping[str, Any]]) -> Any:

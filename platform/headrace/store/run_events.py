@@ -136,7 +136,8 @@ class EventReader:
     """Follows what all processes of a run tell: `new` gives what was not given before, oldest first.
 
     Args:
-        attempt: only that attempt of the run ("2" has the files of "2" and of the training's own "2.1", "2.2").
+        attempt: only that attempt of the run. "2" has the files of "2" and of the training's own "2.1", "2.2", but for
+            what these say of a step as a whole: one that failed is followed by the next, and the step goes on.
     """
 
     def __init__(self, store: Store, run_id: str, attempt: str | None = None) -> None:
@@ -175,7 +176,7 @@ class EventReader:
     def _wanted(self, path: str) -> bool:
         if not path.endswith(".jsonl"):
             return False
-        attempt = path.removesuffix(".jsonl").rsplit("/", 1)[-1].partition("-")[2].partition("-")[0]
+        attempt = _attempt_of(path)
         return self._attempt is None or attempt == self._attempt or attempt.startswith(f"{self._attempt}.")
 
     def _unseen(self, path: str) -> list[Event]:
@@ -183,7 +184,14 @@ class EventReader:
         lines = (self._store.read_bytes(path) or b"").decode("utf-8", "replace").splitlines()
         new = [line for line in lines if line not in seen]
         seen.update(new)
-        return [event for event in map(events.parse, new) if event is not None]
+        found = [event for event in map(events.parse, new) if event is not None]
+        of_the_step = self._attempt in (None, _attempt_of(path))
+        return [event for event in found if of_the_step or event.get("type") != "step"]
+
+
+def _attempt_of(path: str) -> str:
+    """The attempt that the object at PATH is of."""
+    return path.removesuffix(".jsonl").rsplit("/", 1)[-1].partition("-")[2].partition("-")[0]
 
 
 def _stamp(entry: Mapping[str, Any]) -> object:
