@@ -15,8 +15,9 @@ SECRETS = {
     "headrace-mlflow": ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"),
 }
 
-# With the defaults that Kubeflow ships only a lost pod (deleted, evicted, its node gone) is tried again; a program that
-# fails is not. So a step tries by itself what a second try can mend, and this is for what no program can: its own end.
+# With the defaults that Kubeflow ships only a pod that is gone (deleted, its node lost) is tried again. A program that
+# fails is not, and by Argo's source neither is a pod that a kubelet evicts: one that failed with a message is a failure
+# to Argo, no error. So a step tries by itself what a second try can mend, and this is for what no program can.
 LOST_PODS = 3
 WAIT = "10s"
 FACTOR = 2.0

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from headrace.base.errors import InvalidInput, Unavailable
+from headrace.base.errors import HeadraceError, Unavailable
 from headrace.base.home import home
 from headrace.local.run_files import RunFiles
-from headrace.local.runs import LocalRun
+from headrace.local.runs import LocalRun, list_runs
 from headrace.spec.targets import LOCAL, load_targets
 
 if TYPE_CHECKING:
@@ -44,12 +44,11 @@ def _start_here(spec: RunSpec, no_cache: bool, spec_file: str | PathLike[str] | 
 def _send(spec: RunSpec, target: str, no_cache: bool, spec_file: str | PathLike[str] | None) -> ClusterRun:
     from headrace.spec import load_spec
     from headrace_pipelines.kubeflow.cluster import Cluster
-    from headrace_pipelines.kubeflow.run import ClusterRun
-    from headrace_pipelines.kubeflow.submission import submit
+    from headrace_pipelines.kubeflow.run import submit
 
     cluster = Cluster.named(target)
     judged = load_spec(spec.to_record(), target=target)  # again: from Python it was read for no target
-    return ClusterRun(submit(cluster, judged, no_cache=no_cache, spec_file=spec_file), cluster)
+    return submit(cluster, judged, no_cache=no_cache, spec_file=spec_file)
 
 
 def find_run(run_id: str, on: str | None = None) -> Run:
@@ -59,6 +58,7 @@ def find_run(run_id: str, on: str | None = None) -> Run:
 
     Raises:
         InvalidInput: there is none.
+        Unavailable: it is not found, and a target that may know it is away.
     """
     files = RunFiles.of(run_id)  # refuses what cannot be a run's id
     if on == LOCAL or (on is None and (files.folder / "run.json").exists()):
@@ -75,54 +75,81 @@ def _on(run_id: str, target: str) -> ClusterRun:
     from headrace_pipelines.kubeflow.submission import remember
 
     found = ClusterRun(run_id, Cluster.named(target))
-    remember(run_id, target)
+    if found.is_at_home:
+        remember(run_id, target)
     return found
 
 
 def _search(run_id: str) -> Run:
+    """The run, on the target that it was sent to; else on one that shares the store, whose Kubeflow may be the same."""
+    from headrace_pipelines.kubeflow.submission import UNKNOWN_RUN
+
+    sharing: str | None = None
+    trouble: HeadraceError | None = None
     for target in load_targets():
         try:
-            return _on(run_id, target)
-        except (InvalidInput, Unavailable):
-            continue
-    return LocalRun(run_id)  # which says that there is none
+            found = _on(run_id, target)
+            if found.is_at_home:
+                return found
+        except HeadraceError as error:
+            trouble = trouble if error.code == UNKNOWN_RUN else error
+        else:
+            sharing = sharing or target
+    if trouble is not None:
+        raise trouble
+    return LocalRun(run_id) if sharing is None else _on(run_id, sharing)  # the first says that there is none
 
 
-def runs_on(target: str) -> list[ClusterRun]:
-    """Every run of the cluster TARGET, whoever sent it."""
+# lists
+
+
+def list_all(on: str | None, tell: Callable[[str], None]) -> list[tuple[Run, dict[str, Any]]]:
+    """Runs with their records, newest first: all of ON, or those that this machine made, sent or looked at.
+
+    What cannot be read is told of and left out: a run that goes on where Kubeflow is away, a target of another machine.
+    """
+    if on in (None, LOCAL):
+        found = _with_records(list_runs(), tell)
+        found += _sent(tell) if on is None else []
+    else:
+        from headrace_pipelines.kubeflow import run
+        from headrace_pipelines.kubeflow.cluster import Cluster
+
+        found = _with_records(run.list_runs(Cluster.named(on)), tell)
+    return sorted(found, key=lambda each: (each[0].request["created"], each[0].run_id), reverse=True)
+
+
+def _sent(tell: Callable[[str], None]) -> list[tuple[Run, dict[str, Any]]]:
+    """Those on targets, target by target: while one is looked at, the environment is its own."""
     from headrace_pipelines.kubeflow.cluster import Cluster
-    from headrace_pipelines.kubeflow.run import list_runs
-
-    return list_runs(Cluster.named(target))
-
-
-def sent_runs(tell: Callable[[str], None]) -> list[ClusterRun]:
-    """The runs on targets that this machine sent or looked at; a target that is away is told of, and left out."""
+    from headrace_pipelines.kubeflow.run import runs_of
     from headrace_pipelines.kubeflow.submission import TARGET_FILE, remembered
 
-    found: list[ClusterRun] = []
-    away: set[str] = set()
+    run_ids: dict[str, list[str]] = {}
     for path in sorted((home() / "runs").glob(f"*/{TARGET_FILE}")):
-        target = remembered(path.parent.name)
-        if target is None or target in away:
-            continue
+        if (target := remembered(path.parent.name)) is not None:
+            run_ids.setdefault(target, []).append(path.parent.name)
+    found: list[tuple[Run, dict[str, Any]]] = []
+    for target, known in run_ids.items():
         try:
-            found.append(_on(path.parent.name, target))
-        except (InvalidInput, Unavailable) as error:
-            if isinstance(error, Unavailable) or error.code == "unknown-target":  # else the run is gone from its store
-                away.add(target)
-                tell(f"runs on {target} are left out: {error.message}")
+            found += _with_records(runs_of(Cluster.named(target), known), tell)
+        except HeadraceError as error:
+            tell(f"runs on {target} are left out: {error.message}")
     return found
 
 
-def with_records(runs: Iterable[Run], tell: Callable[[str], None]) -> list[tuple[Run, dict[str, Any]]]:
-    """RUNS, each with its record; those whose Kubeflow is away, and that had not ended, are told of and left out."""
+def _with_records(runs: Sequence[Run], tell: Callable[[str], None]) -> list[tuple[Run, dict[str, Any]]]:
+    """RUNS of one place, each with its record."""
     found: list[tuple[Run, dict[str, Any]]] = []
     told: set[str] = set()
+    away = False  # whether its Kubeflow is: it is waited for once, not for every run
     for run in runs:
         try:
+            if away and not isinstance(run, LocalRun) and run.ended() is None:
+                continue
             found.append((run, run.status()))
-        except Unavailable as error:
+        except HeadraceError as error:
+            away = away or isinstance(error, Unavailable)
             if error.message not in told:
                 told.add(error.message)
                 tell(f"runs that go on there are left out: {error.message}")

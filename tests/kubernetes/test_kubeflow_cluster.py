@@ -16,13 +16,12 @@ from typing import Any
 
 import pytest
 
-from headrace.local.records import result_of
 from headrace.spec import load_spec
+from headrace.store.step_files import read_result
 from headrace_chaos.storm import Field, field_of
 from headrace_pipelines.kubeflow import following
 from headrace_pipelines.kubeflow.cluster import Cluster
-from headrace_pipelines.kubeflow.run import ClusterRun
-from headrace_pipelines.kubeflow.submission import submit
+from headrace_pipelines.kubeflow.run import ClusterRun, submit
 from headrace_testbed import step_pods
 from headrace_testbed.api import ApiError
 from headrace_testbed.control_plane import ControlPlane
@@ -96,8 +95,7 @@ def send(workspace: Workspace, stand_in: KubeflowStandIn, tmp_path: Path, monkey
     def go(behaviour: Behaviour, **changes: Any) -> ClusterRun:
         site = workspace.site(Script(behaviour)).to_json()
         stand_in.world.config_maps["headrace-site"]["HEADRACE_SITE"] = site
-        cluster = Cluster.named("kubeflow")
-        run = ClusterRun(submit(cluster, load_spec(write_spec(tmp_path, **changes))), cluster)
+        run = submit(Cluster.named("kubeflow"), load_spec(write_spec(tmp_path, **changes)))
         threading.Thread(target=_drive, args=(run, workspace, monkeypatch), daemon=True).start()
         return run
 
@@ -109,7 +107,7 @@ def _drive(run: ClusterRun, workspace: Workspace, patch: pytest.MonkeyPatch) -> 
     found: list[Any] = []
 
     def split() -> bool:
-        found.append(result_of(workspace.store, run.run_id, "split", ("1",)))
+        found.append(read_result(workspace.store, run.run_id, "split", "1"))
         return found[-1] is not None
 
     eventually(split, 300)

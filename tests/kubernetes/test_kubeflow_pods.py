@@ -16,8 +16,7 @@ import yaml
 from headrace.spec import load_spec
 from headrace_pipelines.kubeflow import following
 from headrace_pipelines.kubeflow.cluster import Cluster
-from headrace_pipelines.kubeflow.run import ClusterRun
-from headrace_pipelines.kubeflow.submission import submit
+from headrace_pipelines.kubeflow.run import ClusterRun, submit
 from headrace_testbed.control_plane import ControlPlane
 from kfp_stand_in import Beats, Failed, KubeflowStandIn, Script, World
 from kfp_stand_in.bed import IMAGE, Steps, forget_sites, write_spec, write_targets
@@ -56,8 +55,7 @@ def begin(
         targets = yaml.safe_load(path.read_text())
         targets["kubeflow"]["kubeconfig"] = str(control_plane.kubeconfig)
         path.write_text(yaml.safe_dump(targets))
-        cluster = Cluster.named("kubeflow")
-        return ClusterRun(submit(cluster, load_spec(write_spec(tmp_path))), cluster)
+        return submit(Cluster.named("kubeflow"), load_spec(write_spec(tmp_path)))
 
     return send
 

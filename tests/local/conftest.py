@@ -13,6 +13,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -23,6 +24,9 @@ from headrace.serving.contract import StableVersion
 from headrace_testbed import builds, toolchain
 from headrace_testbed.s3 import S3Store
 from headrace_testbed.s3_trouble import environment, new_bucket
+
+if TYPE_CHECKING:
+    from kfp_stand_in.commands import Bed
 
 _NOT_INHERITED = ("HEADRACE_STORE", "HEADRACE_EVENTS", "MLFLOW_TRACKING_URI", "RAY_ADDRESS")
 
@@ -136,3 +140,20 @@ def digits_package(headrace_home: Path, digit_pictures: list[bytes]) -> Callable
         return StableVersion(version, str(folder), sha256)
 
     return package
+
+
+@pytest.fixture
+def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Bed]:
+    """A home that knows the target `kubeflow`, whose Kubeflow is the stand-in, and commands on it."""
+    from headrace_pipelines.kubeflow import following
+    from kfp_stand_in import Beats, KubeflowStandIn, World
+    from kfp_stand_in.bed import forget_sites
+    from kfp_stand_in.commands import Bed
+
+    forget_sites(monkeypatch)
+    monkeypatch.setenv("HEADRACE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(following, "POLL_SECONDS", 0.05)
+    with KubeflowStandIn(World(beats=Beats(scale=0.005))) as stand_in:
+        found = Bed(tmp_path, stand_in, capfd)
+        found.target()
+        yield found

@@ -5,31 +5,19 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import kfp
 import pytest
 
-from headrace_pipelines.kubeflow import absence, connection, following
+from headrace_pipelines.kubeflow import absence, connection
 from headrace_testbed.pki import Pki
 from kfp_stand_in import Beats, KubeflowStandIn, World
-from kfp_stand_in.bed import forget_sites
 from kfp_stand_in.commands import Bed
 
 pytestmark = pytest.mark.timeout(120)
 QUICK = Beats(scale=0.005)
-
-
-@pytest.fixture
-def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Bed]:
-    forget_sites(monkeypatch)
-    monkeypatch.setenv("HEADRACE_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(following, "POLL_SECONDS", 0.05)
-    with KubeflowStandIn(World(beats=QUICK)) as stand_in:
-        found = Bed(tmp_path, stand_in, capfd)
-        found.target()
-        yield found
 
 
 # away and refusing
@@ -176,6 +164,28 @@ def test_a_refused_caller_is_told_what_to_mend(
     assert bed("run", bed.spec, "--on", "kubeflow") == 2
     assert said in bed.err
     assert token is None or token not in bed.err.split()
+
+
+def test_only_the_target_decides_who_asks(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = bed.folder / "context.json"
+    monkeypatch.setattr(kfp.Client, "_LOCAL_KFP_CONTEXT", str(context))
+    monkeypatch.setenv("KF_PIPELINES_IAP_OAUTH2_CLIENT_ID", "somebody's")
+    cookie = {"client_authentication_cookie": "secret", "client_authentication_header_name": "x-secret"}
+    context.write_text(json.dumps({"namespace": "theirs", "client_authentication_header_value": "secret", **cookie}))
+    bed.stand_in.world.multi_user, bed.stand_in.world.tokens = True, {"ours": {"team-a"}}
+    monkeypatch.setenv("KFP_TOKEN", "ours")
+    bed.target(namespace="team-a", token_env="KFP_TOKEN")
+    answer, asked = bed.stand_in.answer, list[str]()
+
+    def hear(method: str, target: str, headers: Any, body: bytes) -> Any:
+        asked.append(str(dict(headers)))
+        return answer(method, target, headers, body)
+
+    bed.stand_in.answer = hear  # type: ignore[method-assign]
+    assert bed("run", bed.spec, "--on", "kubeflow") == 0
+    assert not [headers for headers in asked if "secret" in headers]
+    context.write_text("no json")
+    assert bed("schedules", "--on", "kubeflow") == 0
 
 
 def test_a_multi_user_kubeflow_needs_a_namespace(bed: Bed) -> None:

@@ -6,13 +6,17 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from headrace.base.errors import GateRefused, InvalidInput, Unavailable
+from headrace.base.errors import Cancelled, GateRefused, InvalidInput, RunFailed, Unavailable
+from headrace.cluster.pods import Pod
 from headrace.spec.targets import Target
-from headrace_pipelines.kubeflow import cluster
+from headrace.store import Store, s3
+from headrace.store.step_files import ask_to_cancel, result_uri, step_uri
+from headrace_pipelines.kubeflow import cluster, reasons
 from headrace_pipelines.kubeflow.absence import LOST_SECONDS, UNKNOWN_TOKEN_SECONDS, Absence
 from headrace_pipelines.kubeflow.answers import refusal, words
 from headrace_pipelines.kubeflow.beats import beats
@@ -21,6 +25,7 @@ from headrace_pipelines.kubeflow.schedule import cron_of
 from headrace_pipelines.kubeflow.tasks import Seen, moment, read_run
 from headrace_pipelines.kubeflow.verdict import Words, judge, judge_unknown
 from headrace_pipelines.kubeflow.watch import Watch
+from headrace_pipelines.kubeflow.words import words_of
 
 RUN = "digits-aaaaaaaa"
 STEPS = ("split", "train", "register", "deploy")
@@ -49,7 +54,7 @@ def kubeflow(state: str, *tasks: dict[str, Any], history: tuple[str, ...] = (), 
             "state": state,
             "created_at": at(0),
             "finished_at": NEVER if ended is None else at(ended),
-            "state_history": [{"state": one} for one in history],
+            "state_history": [{"state": one, "update_time": at(second)} for second, one in enumerate(history)],
             "run_details": {"task_details": list(tasks)},
         }
     )
@@ -142,6 +147,67 @@ def test_cancelled_is_failed_with_canceling_in_its_history() -> None:
     assert judge(RUN, kubeflow("CANCELED"), said()).state == "cancelled"
 
 
+def test_a_run_whose_every_step_has_ended_well_succeeded_though_it_was_told_to_end() -> None:
+    history = ("RUNNING", "CANCELING", "FAILED")
+    assert judge(RUN, kubeflow("FAILED", history=history), said(*STEPS)).state == "succeeded"
+    assert judge(RUN, kubeflow("SUCCEEDED", history=("CANCELING", "SUCCEEDED")), said(*STEPS)).state == "succeeded"
+    verdict = judge(RUN, kubeflow("SUCCEEDED", history=("CANCELING", "SUCCEEDED")), said("split"))
+    assert verdict.error is not None
+    assert verdict.error.code == "result-missing"
+
+
+def test_a_step_that_was_told_to_end_was_cancelled_only_where_somebody_wanted_that(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    record = Cancelled("step train was told to end").to_record()
+    store.write_json(step_uri(store, RUN, "train", "1", "error.json"), record)
+    moved = words_of(store, RUN, ("train",), "1")
+    assert judge(RUN, kubeflow("FAILED"), moved).unexplained
+    assert judge_unknown(RUN, "https://x", moved).state == "failed"
+    ask_to_cancel(store, RUN, "1")
+    assert judge(RUN, kubeflow("FAILED"), words_of(store, RUN, ("train",), "1")).state == "cancelled"
+
+
+def test_what_the_tries_of_a_training_say_is_not_the_steps_word(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    store.write_json(step_uri(store, RUN, "train", "1.1", "error.json"), RunFailed("lost").to_record())
+    store.write_json(result_uri(store, RUN, "train", "1.2"), {"state": "succeeded"})
+    told = words_of(store, RUN, STEPS, "1")
+    assert (told.results, told.errors) == ({}, {})
+
+
+def test_of_a_runs_pods_only_those_since_the_step_began_tell_why_it_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = Pod("split", {}, "Failed", failure="OOMKilled", created=100.0)
+    killed = Pod("train", {}, "Failed", failure="was killed", created=160.0)
+    monkeypatch.setattr(reasons, "pods_of", lambda *_: [lost, killed])
+    site = Target.model_validate({"kubeflow": {"host": "https://x"}, "image": "i", "store": "/x"})
+    there, otherwise = cluster.Cluster("x", site), RunFailed("silent", code="step-lost")
+    assert "was killed" in reasons.explained(there, "k", "train", otherwise, since=150.5).message
+    monkeypatch.setattr(reasons, "pods_of", lambda *_: [lost])
+    assert reasons.explained(there, "k", "train", otherwise, since=150.5) is otherwise
+    assert reasons.explained(there, "k", "split", otherwise, since=100.9).code == "out-of-memory"
+
+
+def test_a_step_begins_with_its_driver() -> None:
+    seen = kubeflow("FAILED", task("train-driver", "SUCCEEDED", 20, 23), task("train", "FAILED", 25, 30))
+    assert seen.began("train") == moment(at(20))
+    assert seen.began("deploy") is None
+
+
+@pytest.mark.parametrize("root", ["gs://bucket/kfp", "minio://mlpipeline/v2", "s3://bucket/kfp"])
+def test_a_log_that_cannot_be_read_from_here_leaves_what_is_known(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "TRIES", 1)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "key")
+    host = {"host": "https://x", "pipeline_root": root}
+    site = Target.model_validate({"kubeflow": host, "image": "i", "store": "/x"})
+    there, otherwise = cluster.Cluster("x", site), RunFailed("silent", code="step-lost")
+    assert reasons.explained(there, "k", "train", otherwise, since=None) is otherwise
+    told: list[str] = []
+    assert list(reasons.logs(there, "k", told.append)) == []
+    assert len(told) == 1
+
+
 def test_a_steps_own_word_is_why_it_failed() -> None:
     record = GateRefused("no", action="train more").to_record()
     verdict = judge(RUN, kubeflow("FAILED"), said("split", "train", register=record))
@@ -189,18 +255,30 @@ def test_kubeflow_is_told_of_only_between_steps_and_once() -> None:
 
 def test_quiet_is_counted_from_the_last_word_and_only_while_a_step_is_awaited() -> None:
     watch = Watch(STEPS, 100.0)
-    assert watch.quiet_seconds(130.0) == 30.0
+    assert watch.awaited_seconds(130.0) == 30.0
     watch.take({"type": "step", "step": "split", "state": "running", "time": 110.0})
-    assert watch.quiet_seconds(1000.0) == 0.0
+    assert (watch.awaited_seconds(1000.0), watch.quiet_seconds(1000.0)) == (0.0, 890.0)
     watch.take({"type": "step", "step": "split", "state": "cached", "time": 120.0})
-    assert watch.quiet_seconds(125.0) == 5.0
+    assert watch.awaited_seconds(125.0) == 5.0
+
+
+@pytest.mark.parametrize("state", ["PENDING", "PAUSED"])
+def test_no_pod_is_late_while_kubeflow_makes_none(state: str) -> None:
+    began = moment(at(0)) or 0.0
+    watch = Watch(STEPS, began)
+    watch.take_kubeflow(kubeflow(state))
+    assert watch.awaited_seconds(began + 5000.0) == 0.0
+    running = kubeflow("RUNNING", history=(state, "RUNNING"))
+    watch.take_kubeflow(running)
+    assert running.since == moment(at(1))
+    assert watch.awaited_seconds(began + 5000.0) == 4999.0
 
 
 def test_a_step_whose_events_were_lost_is_not_awaited_once_kubeflow_knows_it_over() -> None:
     watch = Watch(STEPS, moment(at(0)) or 0.0)
     watch.take_kubeflow(kubeflow("RUNNING", task("split", "SUCCEEDED", 5, 10), task("train", "RUNNING", 12)))
     assert watch.next_step == "train"
-    assert watch.quiet_seconds((moment(at(0)) or 0.0) + 30.0) == 20.0
+    assert watch.awaited_seconds((moment(at(0)) or 0.0) + 30.0) == 20.0
 
 
 def test_an_absence_is_told_once_forgiven_for_a_while_and_then_raised() -> None:
@@ -304,6 +382,7 @@ def test_types_and_names_are_checked_before_anything_is_sent() -> None:
         ("*/15 * * * 1-5", "0 */15 * * * 1-5"),
         ("0 0 9 ? * 2-6", "0 0 9 ? * 2-6"),
         ("0 8,20 1 jan mon", "0 0 8,20 1 jan mon"),
+        ("0 8 1 Feb-dec mon-FRI", "0 0 8 1 Feb-dec mon-FRI"),
         ("@daily", "@daily"),
     ],
 )
@@ -311,7 +390,23 @@ def test_five_fields_become_kubeflows_six(text: str, cron: str) -> None:
     assert cron_of(text) == cron
 
 
-@pytest.mark.parametrize("text", ["", "* * *", "60 * * * *", "* 24 * * *", "*/0 * * * *", "5-1 * * * *", "@never"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "* * *",
+        "60 * * * *",
+        "* 24 * * *",
+        "*/0 * * * *",
+        "5-1 * * * *",
+        "@never",
+        "* * * * 7",
+        "* * * foo *",
+        "* * * mon *",
+        "* jan * * *",
+        "* * * * fri-mon",
+    ],
+)
 def test_what_cannot_be_read_is_refused_before_kubeflow_sees_it(text: str) -> None:
     with pytest.raises(InvalidInput):
         cron_of(text)

@@ -91,6 +91,12 @@ def test_every_mistake_is_reported_at_once(home: Path) -> None:
     assert "write `image`" in told["prod.imag"]
 
 
+@pytest.mark.parametrize("root", ["/var/kfp", "bucket/kfp", "https://s3.example.com/kfp"])
+def test_the_root_of_artifacts_is_one_that_kubeflow_knows(home: Path, root: str) -> None:
+    (told,) = findings(home, {"prod": {**GOOD, "kubeflow": {"host": "https://x", "pipeline_root": root}}}).values()
+    assert "an address that begins with s3://, gs://, minio://" in told
+
+
 def test_a_target_holds_no_token(home: Path) -> None:
     assert (
         "token_env"

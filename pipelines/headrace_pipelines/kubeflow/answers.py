@@ -58,6 +58,23 @@ def words(body: str) -> str:
     return _short(str(told.get("error_message") or told.get("message") or told.get("error") or ""))
 
 
+def is_record(body: bytes) -> bool:
+    """Whether BODY is what the API always gives: a JSON object."""
+    try:
+        return isinstance(json.loads(body), dict)
+    except ValueError:
+        return False
+
+
+def page(host: str) -> InvalidInput:
+    """The error for a HOST that answers with a page where its API's answer should be."""
+    return InvalidInput(
+        f"Kubeflow at {host} answers with a page, not with its API: is it a login?",
+        action="give the target token_env or token_file, and the API's address (often HOST/pipeline)",
+        code="kubeflow-unauthorized",
+    )
+
+
 def unreachable(host: str, why: object) -> Unavailable:
     """The error for a HOST that does not answer."""
     return Unavailable(

@@ -28,6 +28,11 @@ class Cluster:
         _enter(target)
         return cls(name, target)
 
+    @property
+    def address(self) -> dict[str, str | None]:
+        """Where its Kubeflow is, as the store keeps it of what was sent there."""
+        return {"host": self.target.kubeflow.host, "namespace": self.target.kubeflow.namespace}
+
     @cached_property
     def store(self) -> Store:
         """Its store."""

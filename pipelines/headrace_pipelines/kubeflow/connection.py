@@ -1,8 +1,9 @@
 """The one user of kfp.Client: it makes the client, calls it, and waits where the server is gone for a while.
 
-The client is made as Kubeflow 2.17 needs it: its namespace always given, so that nothing of ~/.config/kfp decides;
-the server asked once beforehand, as the constructor would wait 25 seconds in silence where a proxy answers for it;
-time-outs, which it has none of; and its prints, meant for notebooks, swallowed.
+The client is made as Kubeflow 2.17 needs it: by the target alone, where kfp would also take a namespace, a cookie and
+logins from ~/.config/kfp, the environment and Google; the server asked once beforehand, as the constructor would wait
+25 seconds in silence where a proxy answers for it; time-outs, which it has none of; answers that are no JSON refused,
+of which it makes empty objects; and its prints, meant for notebooks, swallowed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import httpx
 
 from headrace.base.errors import HeadraceError, InvalidInput, Unavailable
 from headrace.spec.targets import Kubeflow
-from headrace_pipelines.kubeflow.answers import refusal, unreachable
+from headrace_pipelines.kubeflow.answers import is_record, page, refusal, unreachable
 from headrace_pipelines.kubeflow.credentials import token_of
 
 if TYPE_CHECKING:
@@ -95,19 +96,17 @@ class Connection:
     def _client(self) -> Client:
         """The client, made once the server has answered."""
         self._probe()
-        import kfp
-
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            client = kfp.Client(
+            client = _of_the_target_alone()(
                 host=self.host,
-                namespace=self.kubeflow.namespace or "",  # "" is not its default: nothing is read from elsewhere
+                namespace=self.kubeflow.namespace or "",  # "" is not its default, which would ask the server
                 credentials=None if self._token is None else _credentials(self._token),
                 ssl_ca_cert=self.kubeflow.ca,
                 verify_ssl=self.kubeflow.verify,
             )
         rest = _service(client).rest_client
-        rest.request = _with_timeout(rest.request)
+        rest.request = partial(_request, rest.request, self.host)
         logging.getLogger("urllib3").setLevel(logging.ERROR)  # it tells of each connection that it tries again
         if not self.kubeflow.verify:  # as the target says, for each request
             warnings.filterwarnings("ignore", message="Unverified HTTPS request")
@@ -122,12 +121,8 @@ class Connection:
                 answer = http.get(f"{self.host}{PREFIX}/healthz", headers=headers)
         except (httpx.HTTPError, OSError) as error:
             raise unreachable(self.host, error) from error
-        if answer.is_redirect or (answer.is_success and not _is_json(answer)):
-            raise InvalidInput(
-                f"Kubeflow at {self.host} answers with a page, not with its API: is it a login?",
-                action="give the target token_env or token_file, and the API's address (often HOST/pipeline)",
-                code="kubeflow-unauthorized",
-            )
+        if answer.is_redirect or (answer.is_success and not is_record(answer.content)):
+            raise page(self.host)
         if answer.status_code == 404:
             raise InvalidInput(
                 f"there is no Kubeflow Pipelines at {self.host} ({answer.url} answers 404)",
@@ -154,11 +149,22 @@ class Connection:
             )
 
 
-def _is_json(answer: httpx.Response) -> bool:
-    try:
-        return isinstance(answer.json(), dict)
-    except ValueError:
-        return False
+def _of_the_target_alone() -> type[Client]:
+    import kfp
+
+    class Client(kfp.Client):
+        """Takes nothing from files, variables and clouds that the target does not name."""
+
+        def _load_context_setting_or_default(self) -> None:
+            self._context_setting = {"namespace": ""}
+
+        def _load_config(self, host: str, _client_id: str | None, *rest: Any) -> Any:
+            return super()._load_config(host, None, *rest)
+
+        def _is_inverse_proxy_host(self, _host: str) -> bool:
+            return False
+
+    return Client
 
 
 def _credentials(token: Callable[[], str]) -> Any:
@@ -179,10 +185,17 @@ def _service(client: Client) -> Any:
     return client.runs.run_service_get_run.__self__.api_client
 
 
-def _with_timeout(request: Callable[..., Any]) -> Callable[..., Any]:
-    def timed(*args: Any, **kwargs: Any) -> Any:
-        if kwargs.get("_request_timeout") is None:
-            kwargs["_request_timeout"] = TIMEOUT_SECONDS
-        return request(*args, **kwargs)
+def _request(request: Callable[..., Any], host: str, method: str, url: str, **given: Any) -> Any:
+    """What REQUEST, kfp's own, answers: in time, and from Kubeflow itself."""
+    from kfp_server_api import ApiException
 
-    return partial(timed)
+    given["_request_timeout"] = given.get("_request_timeout") or TIMEOUT_SECONDS
+    try:
+        answer = request(method, url, **given)
+    except ApiException as error:
+        if method == "GET" and error.status == 500:  # of a database that is away: nothing of what is read is refused
+            raise unreachable(host, "HTTP 500") from error
+        raise
+    if not is_record(answer.data):
+        raise page(host)
+    return answer

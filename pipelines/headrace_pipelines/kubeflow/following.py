@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from headrace_pipelines.kubeflow.run import ClusterRun
 
 POLL_SECONDS = 1.5  # between looks at Kubeflow and the store
-QUIET_SECONDS = 20.0  # of a step that does not start, until its pods are looked at
+QUIET_SECONDS = 20.0  # of a step that does not start, or was lost and started anew, until the pods are looked at
 PODS_SECONDS = 15.0  # between looks at them
 
 
@@ -30,7 +30,7 @@ class Follower:
     def __init__(self, run: ClusterRun) -> None:
         self._run = run
         self._watch = Watch(run.steps, run.began())
-        self._reader = EventReader(run.cluster.store, run.run_id, str(run.attempt))
+        self._reader = EventReader(run.cluster.store, run.run_id, run.step_attempt)
         self._absence = Absence()
         self._looked = 0.0
         self._trouble = ""
@@ -40,8 +40,9 @@ class Follower:
         yield {"type": "attempt", "attempt": self._run.attempt, "time": self._run.began()}
         while True:
             try:
-                # looked at before reading: nothing comes after the end
-                over, seen = self._run.ended() is not None, self._run.seen(patience_seconds=0.0)
+                # looked at before reading: nothing comes after the end, and a known one needs no Kubeflow
+                over = self._run.ended() is not None
+                seen = None if over else self._run.seen(patience_seconds=0.0)
                 over = over or (seen.over if seen is not None else not self._run.is_being_sent())
                 told = [*self._absence.over(), *self._new_events(), *self._kubeflow(seen, over)]
             except HeadraceError as error:
@@ -63,12 +64,12 @@ class Follower:
             return []
         self._watch.take_kubeflow(seen)
         now = time.time()
-        quiet, step = self._watch.quiet_seconds(now), self._watch.next_step
-        if quiet > self._run.start_deadline_seconds:
-            self._run.give_up(not_started(self._run, quiet, step), step)
+        awaited, step = self._watch.awaited_seconds(now), self._watch.next_step
+        if awaited > self._run.start_deadline_seconds:
+            self._run.give_up(not_started(self._run, awaited, step), step)
             return []
         told = self._watch.kubeflow(seen)
-        if quiet > QUIET_SECONDS and now - self._looked > PODS_SECONDS:
+        if self._watch.quiet_seconds(now) > QUIET_SECONDS and now - self._looked > PODS_SECONDS:
             self._looked = now
             told += self._why(step)
         return told
@@ -89,19 +90,19 @@ def overdue(run: ClusterRun, seen: Seen | None) -> str | None:
     for event in run.events():
         watch.take(event)
     watch.take_kubeflow(seen)
-    quiet = watch.quiet_seconds(time.time())
-    return None if quiet <= run.start_deadline_seconds else not_started(run, quiet, watch.next_step).message
+    awaited = watch.awaited_seconds(time.time())
+    return None if awaited <= run.start_deadline_seconds else not_started(run, awaited, watch.next_step).message
 
 
-def not_started(run: ClusterRun, quiet: float, step: str | None) -> RunFailed:
-    """The error of a run whose next STEP has not started for QUIET seconds."""
+def not_started(run: ClusterRun, awaited: float, step: str | None) -> RunFailed:
+    """The error of a run whose next STEP has not started for AWAITED seconds."""
     target, why = run.cluster.target, run.why_waiting()
     known = why or "Kubeflow does not say why; it is often an image that cannot be pulled"
     action = f"check image {target.image} of the target, and that there is room for the pod"
     if why is None and target.kubeconfig is None:
         action += "; with a kubeconfig in the target headrace looks at the pod itself"
     return RunFailed(
-        f"step {step} has not started for {quiet:.0f} s, and {run.start_deadline_seconds} are allowed: {known}",
+        f"step {step} has not started for {awaited:.0f} s, and {run.start_deadline_seconds} are allowed: {known}",
         action=f"{action}; then headrace resume {run.run_id}",
         code="step-not-started",
     )

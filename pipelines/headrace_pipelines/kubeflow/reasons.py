@@ -6,10 +6,12 @@ artifact by the target's pipeline_root. Without either the answer is only where 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from headrace.base.errors import HeadraceError, RunFailed
+from headrace.base.errors import HeadraceError, InvalidInput, RunFailed
+from headrace.store.filesystems import open_filesystem, reached, read_whole
 from headrace_pipelines.kubeflow.cluster import Cluster
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ NAMESPACE = "kubeflow"  # of a single-user Kubeflow's pods
 CONTAINER = "main"  # of a step's pod: ours; the others are Argo's and Kubeflow's
 LOG = "executor-logs"
 LOG_LINES = 5000
+INSIDE = "minio://"  # how Kubeflow calls the store that it brings
+CLOCKS_SECONDS = 2.0  # that two machines' clocks may differ; a pod's is whole seconds
 PATIENCE_SECONDS = 5.0  # with an API server that is only asked for a better word
 
 
@@ -54,32 +58,50 @@ def why_waiting(cluster: Cluster, kubeflow_run: str) -> str | None:
     return "; ".join(f"{pod.name}: {pod.waits}" for pod in pods_of(cluster, kubeflow_run) if pod.waits) or None
 
 
-def explained(cluster: Cluster, kubeflow_run: str, step: str, otherwise: HeadraceError) -> HeadraceError:
-    """The error of a STEP that left no word, as its pod or its log tells it; else OTHERWISE."""
-    for pod in reversed(pods_of(cluster, kubeflow_run)):
-        if pod.failure:
-            memory = "OOMKilled" in pod.failure
-            return RunFailed(
-                f"the pod of step {step} failed: {pod.failure} ({pod.name})",
-                action=otherwise.action,
-                code="out-of-memory" if memory else otherwise.code,
-            )
-    if (last := _last_words(cluster, kubeflow_run, step)) is not None:
-        return RunFailed(f"step {step} failed: {last}", action=otherwise.action, code="step-failed")
+def explained(
+    cluster: Cluster, kubeflow_run: str, step: str, otherwise: HeadraceError, *, since: float | None
+) -> HeadraceError:
+    """The error of a STEP that left no word, as its pod or its log tells it; else OTHERWISE.
+
+    Args:
+        since: when Kubeflow began with the step, in seconds since 1970: older pods are of others.
+    """
+    with suppress(HeadraceError):  # what cannot be looked at from here tells nothing
+        for pod in reversed(pods_of(cluster, kubeflow_run)):
+            if pod.failure and (since is None or pod.created is None or pod.created > since - CLOCKS_SECONDS):
+                return RunFailed(
+                    f"the pod of step {step} failed: {pod.failure} ({pod.name})",
+                    action=otherwise.action,
+                    code="out-of-memory" if "OOMKilled" in pod.failure else otherwise.code,
+                )
+    with suppress(HeadraceError):
+        if (last := _last_words(cluster, kubeflow_run, step)) is not None:
+            return RunFailed(f"step {step} failed: {last}", action=otherwise.action, code="step-failed")
     return otherwise
 
 
-def logs(cluster: Cluster, kubeflow_run: str) -> Iterator[str]:
-    """What the pods of a run printed, pod by pod, while they are there; else the artifacts of it."""
+def logs(cluster: Cluster, kubeflow_run: str, tell: Callable[[str], None]) -> Iterator[str]:
+    """What the pods of a run printed, pod by pod, while they are there; else the artifacts of it.
+
+    TELL is given why one of the two cannot be had.
+    """
+    for source in (_pod_logs, _artifacts):
+        there = False
+        try:
+            for name, text in source(cluster, kubeflow_run):
+                there = True
+                yield f"== {name}\n{text}\n"
+        except HeadraceError as error:
+            tell(error.message)
+        if there:
+            return
+
+
+def _pod_logs(cluster: Cluster, kubeflow_run: str) -> Iterator[tuple[str, str]]:
     kubernetes = _kubernetes(cluster)
-    there = False
-    for pod in pods_of(cluster, kubeflow_run) if kubernetes is not None else ():
-        assert kubernetes is not None
-        there = True
-        yield f"== {pod.name}\n{kubernetes.log(pod.name, CONTAINER, lines=LOG_LINES)}\n"
-    if not there:
-        for path, text in _artifacts(cluster, kubeflow_run):
-            yield f"== {path}\n{text}\n"
+    if kubernetes is not None:
+        for pod in pods_of(cluster, kubeflow_run):
+            yield pod.name, kubernetes.log(pod.name, CONTAINER, lines=LOG_LINES)
 
 
 def _last_words(cluster: Cluster, kubeflow_run: str, step: str) -> str | None:
@@ -92,12 +114,20 @@ def _last_words(cluster: Cluster, kubeflow_run: str, step: str) -> str | None:
 
 
 def _artifacts(cluster: Cluster, kubeflow_run: str) -> Iterator[tuple[str, str]]:
-    """The logs that Kubeflow's launcher put below `<root>/<pipeline>/<run>/<task>/<execution>/`, by path."""
+    """The logs that Kubeflow's launcher put below `<root>/<pipeline>/<run>/<task>/<execution>/`, by path.
+
+    Raises:
+        HeadraceError: the root cannot be read from here.
+    """
     root = cluster.target.kubeflow.pipeline_root
     if root is None:
         return
-    import fsspec
-
-    filesystem, path = fsspec.core.url_to_fs(root)
-    for found in sorted(filesystem.glob(f"{path.rstrip('/')}/*/{kubeflow_run}/*/*/{LOG}")):
-        yield str(found), filesystem.cat_file(found).decode("utf-8", "replace")
+    if root.startswith(INSIDE):
+        raise InvalidInput(
+            f"the log artifacts are in the store inside Kubeflow ({root}), which only Kubeflow reaches",
+            action="let pipeline_root be on the S3 store of the target",
+        )
+    filesystem, path = open_filesystem(root)
+    with reached(root, filesystem), suppress(FileNotFoundError):
+        for found in sorted(filesystem.glob(f"{path.rstrip('/')}/*/{kubeflow_run}/*/*/{LOG}")):
+            yield str(found), read_whole(filesystem, found).decode("utf-8", "replace")

@@ -6,13 +6,13 @@ away for a while, Kubeflow's API and the store; whoever sees its end first write
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from headrace.base.errors import HeadraceError, InvalidInput
+from headrace.base.errors import HeadraceError, InvalidInput, Unavailable
 from headrace.local.records import absent_steps, assemble, error_entry
 from headrace.store.run_events import EventReader
 from headrace.store.step_files import STEPS, ask_to_cancel
@@ -20,6 +20,7 @@ from headrace_pipelines.kubeflow import following, reasons
 from headrace_pipelines.kubeflow.beats import beats
 from headrace_pipelines.kubeflow.cluster import Cluster
 from headrace_pipelines.kubeflow.submission import (
+    UNKNOWN_RUN,
     claim,
     ended_uri,
     kubeflow_id,
@@ -27,11 +28,15 @@ from headrace_pipelines.kubeflow.submission import (
     send,
     sent_attempts,
     sent_uri,
+    write_down,
 )
 from headrace_pipelines.kubeflow.tasks import Seen, read_run
 from headrace_pipelines.kubeflow.verdict import RUN_LOST, Verdict, Words, cancellation, judge, judge_unknown
 from headrace_pipelines.kubeflow.watch import Event
 from headrace_pipelines.kubeflow.words import step_states, words_of
+
+if TYPE_CHECKING:
+    from headrace.spec import RunSpec
 
 SENDING_SECONDS = 60.0  # for a sender to tell Kubeflow what it has claimed; a dead one never does
 CANCEL_SECONDS = 120.0  # Kubeflow takes 2 to 3
@@ -65,7 +70,7 @@ class ClusterRun:
         verdict = self._verdict(seen)
         record = self._record(verdict, seen)
         if verdict.exit_code is not None:
-            if verdict.error is None or verdict.error.code != RUN_LOST:  # which another target may know better
+            if verdict.error is None or verdict.error.code != RUN_LOST:  # a slow sender may still send it
                 self._write_end(record, verdict.exit_code)
         elif (late := following.overdue(self, seen)) is not None:
             action = f"headrace cancel {self.run_id}"
@@ -82,13 +87,36 @@ class ClusterRun:
         self.cluster.store.create_json(uri, {"record": dict(record), "exit_code": exit_code})
 
     def seen(self, patience_seconds: float | None = None) -> Seen | None:
-        """The run as Kubeflow shows it; None where it does not know it."""
+        """The run as Kubeflow shows it; None where it does not know it.
+
+        Raises:
+            InvalidInput: it does not know it, and the run was sent to another Kubeflow.
+        """
+        identity = self._kubeflow_id()
+        found = None if identity is None else self.cluster.kubeflow.run(identity, patience_seconds=patience_seconds)
+        if found is None and not self.is_at_home:
+            raise self._elsewhere()
+        return None if found is None else read_run(found)
+
+    def _kubeflow_id(self) -> str | None:
         if self._identity is None:
             self._identity = kubeflow_id(self.cluster, self.run_id, self.attempt)
-        if self._identity is None:
-            return None
-        found = self.cluster.kubeflow.run(self._identity, patience_seconds=patience_seconds)
-        return None if found is None else read_run(found)
+        return self._identity
+
+    @property
+    def is_at_home(self) -> bool:
+        """Whether the target names the very Kubeflow that it was sent to; one Kubeflow can have two addresses."""
+        return self._sent_to() == self.cluster.address
+
+    def _elsewhere(self) -> InvalidInput:
+        there = self._sent_to()
+        space = f", namespace {there['namespace']}" if there["namespace"] else ""
+        return InvalidInput(
+            f"Kubeflow at {self.cluster.kubeflow.host} does not know run {self.run_id}, "
+            f"which was sent to {there['host']}{space}",
+            action=f"name the target that has this address: headrace status {self.run_id} --on TARGET",
+            code="wrong-target",
+        )
 
     def _verdict(self, seen: Seen | None) -> Verdict:
         words = self._words()
@@ -101,23 +129,26 @@ class ClusterRun:
         assert verdict.error is not None
         assert verdict.step is not None
         assert self._identity is not None
-        error: HeadraceError = verdict.error
-        with suppress(HeadraceError):  # pods that cannot be looked at: what is known is told
-            error = reasons.explained(self.cluster, self._identity, verdict.step, error)
+        since = seen.began(verdict.step)
+        error = reasons.explained(self.cluster, self._identity, verdict.step, verdict.error, since=since)
         return Verdict(verdict.state, error, verdict.step)
 
     def is_being_sent(self) -> bool:
         """Whether somebody claimed the attempt just now, to send it."""
-        sent = self._sent()
-        return sent is not None and time.time() - sent < SENDING_SECONDS
+        at = self._sent().get("at")
+        return at is not None and time.time() - datetime.fromisoformat(at).timestamp() < SENDING_SECONDS
 
     def began(self) -> float:
         """When the attempt was sent, in seconds since 1970."""
-        return self._sent() or datetime.fromisoformat(self.request["created"]).timestamp()
+        return datetime.fromisoformat(self._sent().get("at") or self.request["created"]).timestamp()
 
-    def _sent(self) -> float | None:
-        found = self.cluster.store.read_json(sent_uri(self.cluster.store, self.run_id, self.attempt))
-        return datetime.fromisoformat(found["at"]).timestamp() if isinstance(found, dict) else None
+    def _sent(self) -> Mapping[str, Any]:
+        """What its sender left; nothing of a run that Kubeflow itself sent, by its clock."""
+        return self.cluster.store.read_json(sent_uri(self.cluster.store, self.run_id, self.attempt)) or {}
+
+    def _sent_to(self) -> Mapping[str, Any]:
+        """The address of the Kubeflow that it was sent to."""
+        return (self._sent() or self.request)["kubeflow"]  # type: ignore[no-any-return]
 
     # its record
 
@@ -128,19 +159,19 @@ class ClusterRun:
         return [step for step in STEPS if step not in absent]
 
     @property
-    def _attempts(self) -> tuple[str, str]:
-        """This attempt as steps write it: on a cluster, and where they run as on a laptop."""
-        return (str(self.attempt), f"{self.attempt}.1")
+    def step_attempt(self) -> str:
+        """What the steps' writes carry; a training's own tries, "1.2", are not the step's word."""
+        return str(self.attempt)
 
     def _words(self) -> Words:
-        return words_of(self.cluster.store, self.run_id, self.steps, self._attempts)
+        return words_of(self.cluster.store, self.run_id, self.steps, self.step_attempt)
 
     def _record(self, verdict: Verdict, seen: Seen | None) -> dict[str, Any]:
         words, entry = self._words(), None
         if verdict.error is not None:
             entry = error_entry(verdict.error, verdict.step, f"headrace logs {self.run_id}")
         steps = step_states(words, self.events(), absent_steps(self.request["spec"]))
-        record = assemble(self.run_id, self.cluster.store, self._attempts, steps, state=verdict.state, error=entry)
+        record = assemble(self.run_id, self.cluster.store, self.step_attempt, steps, state=verdict.state, error=entry)
         where = {"target": self.cluster.name, "host": self.cluster.kubeflow.host, "run_id": self._identity}
         took = {step: float(result.get("seconds") or 0.0) for step, result in words.results.items()}
         spent = {} if seen is None else beats(seen, took)
@@ -158,13 +189,16 @@ class ClusterRun:
 
     def events(self) -> list[Event]:
         """What its steps have told so far."""
-        return EventReader(self.cluster.store, self.run_id, str(self.attempt)).new()
+        return EventReader(self.cluster.store, self.run_id, self.step_attempt).new()
 
-    def logs(self) -> Iterator[str]:
-        """What its pods printed, as far as that can be had from here."""
-        self.seen()
-        if self._identity is not None:
-            yield from reasons.logs(self.cluster, self._identity)
+    def logs(self, tell: Callable[[str], None]) -> Iterator[str]:
+        """What its pods printed, as far as that can be had from here; TELL is given why the rest cannot."""
+        try:
+            identity = self._kubeflow_id()
+        except HeadraceError as error:
+            tell(error.message)
+        else:
+            yield from () if identity is None else reasons.logs(self.cluster, identity, tell)
 
     def why_waiting(self) -> str | None:
         """What keeps its pods from starting, in words; None where nothing is known."""
@@ -181,11 +215,16 @@ class ClusterRun:
     # acting
 
     def cancel(self) -> dict[str, Any]:
-        """End the run cleanly and wait for that; returns its record. One that has ended stays as it is."""
+        """End the run cleanly and wait for that; returns its record. One that has ended stays as it is.
+
+        Raises:
+            Unavailable: Kubeflow was told, and has not ended it yet.
+        """
         if self.ended() is not None:
             return self.status()
+        seen = self.seen()  # before anything is said of a run that is elsewhere
         ask_to_cancel(self.cluster.store, self.run_id, str(self.attempt))
-        seen = self.seen()
+        seen = seen or self.seen()  # whoever sends it meanwhile finds the wish after having sent it
         if seen is None or self._identity is None:
             error = cancellation(self.run_id)
             self._write_end(self._record(Verdict("cancelled", error), None), error.exit_code)
@@ -193,7 +232,13 @@ class ClusterRun:
         if not seen.over:
             self.cluster.kubeflow.terminate(self._identity)
         deadline = time.monotonic() + CANCEL_SECONDS
-        while seen is not None and not seen.over and time.monotonic() < deadline:
+        while seen is not None and not seen.over:
+            if time.monotonic() > deadline:
+                raise Unavailable(
+                    f"Kubeflow was told to end run {self.run_id}, and has not done so for {CANCEL_SECONDS:.0f} s",
+                    action=f"headrace status {self.run_id} shows how it goes on",
+                    code="not-ended-yet",
+                )
             time.sleep(following.POLL_SECONDS)
             seen = self.seen()
         return self.status()
@@ -201,9 +246,10 @@ class ClusterRun:
     def give_up(self, error: HeadraceError, step: str | None) -> None:
         """End the run, which failed with ERROR as far as Headrace is concerned."""
         assert self._identity is not None
-        self._write_end(self._record(Verdict("failed", error, step), self.seen()), error.exit_code)
+        record = self._record(Verdict("failed", error, step), self.seen())
         ask_to_cancel(self.cluster.store, self.run_id, str(self.attempt))
-        self.cluster.kubeflow.terminate(self._identity)
+        self.cluster.kubeflow.terminate(self._identity)  # first: what cannot be told now is given up at the next look
+        self._write_end(record, error.exit_code)
 
     def resume(self) -> bool:
         """Go on with the run: nothing is done while it goes on or where it succeeded, else a new attempt is sent.
@@ -213,16 +259,47 @@ class ClusterRun:
         if self.exit_code() in {None, 0}:
             return False
         self.attempt, self._identity = self.attempt + 1, None
-        mine = claim(self.cluster.store, self.run_id, self.attempt)
-        if mine:
+        return self.send()
+
+    def send(self) -> bool:
+        """Send the attempt, unless somebody else does; whether this call sent it.
+
+        Raises:
+            Unavailable: Kubeflow is away; it may have heard of the run all the same.
+        """
+        if not claim(self.cluster, self.run_id, self.attempt):
+            return False
+        try:
             self._identity = send(self.cluster, self.run_id, self.attempt)
-        return mine
+        except Unavailable as lost:
+            action = f"headrace status {self.run_id} tells whether it came there; headrace resume sends it again"
+            raise Unavailable(lost.message, action=action, code=lost.code) from lost
+        except KeyboardInterrupt:  # as when it is followed; Kubeflow may have heard of it
+            self.cancel()
+        return True
+
+
+def submit(
+    cluster: Cluster, spec: RunSpec, *, no_cache: bool = False, spec_file: str | os.PathLike[str] | None = None
+) -> ClusterRun:
+    """Send a run of SPEC. Raises what `write_down` and `ClusterRun.send` do."""
+    run = ClusterRun(write_down(cluster, spec, no_cache=no_cache, spec_file=spec_file), cluster)
+    run.send()
+    return run
+
+
+def runs_of(cluster: Cluster, run_ids: Iterable[str]) -> list[ClusterRun]:
+    """Those of RUN_IDS that the target's store knows: others are gone from it, or a laptop's that uses the same one."""
+    found = []
+    for run_id in run_ids:
+        try:
+            found.append(ClusterRun(run_id, cluster))
+        except InvalidInput as error:
+            if error.code != UNKNOWN_RUN:
+                raise
+    return found
 
 
 def list_runs(cluster: Cluster) -> list[ClusterRun]:
-    """Every run in the target's store, newest first."""
-    found = []
-    for name in cluster.store.names(cluster.store.uri("runs")):
-        with suppress(InvalidInput):  # a run of a laptop that uses the same store
-            found.append(ClusterRun(name, cluster))
-    return sorted(found, key=lambda run: (run.request["created"], run.run_id), reverse=True)
+    """Every run in the target's store, whoever sent it."""
+    return runs_of(cluster, cluster.store.names(cluster.store.uri("runs")))

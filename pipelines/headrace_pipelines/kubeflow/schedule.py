@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from headrace.base.errors import InvalidInput
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
     from headrace.spec import RunSpec
 
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
-_FIELDS = (("second", 0, 59), ("minute", 0, 59), ("hour", 0, 23), ("day", 1, 31), ("month", 1, 12), ("weekday", 0, 7))
+_FIELDS = (("second", 0, 59), ("minute", 0, 59), ("hour", 0, 23), ("day", 1, 31), ("month", 1, 12), ("weekday", 0, 6))
+_NAMES = {
+    "month": ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"),
+    "weekday": ("sun", "mon", "tue", "wed", "thu", "fri", "sat"),
+}
 _WORDS = re.compile(r"@(yearly|annually|monthly|weekly|daily|midnight|hourly)")
 _ITEM = re.compile(r"(\*|\?|(?P<low>\d+|[A-Za-z]{3})(-(?P<high>\d+|[A-Za-z]{3}))?)(/(?P<step>\d+))?")
 
@@ -115,16 +120,20 @@ def cron_of(text: str) -> str:
     if len(fields) != len(_FIELDS):
         raise _bad_cron(text, f"{len(text.split())} fields")
     for field, (name, low, high) in zip(fields, _FIELDS, strict=True):
-        if not all(_fits(item, low, high) for item in field.split(",")):
-            raise _bad_cron(text, f"{field!r} for the {name}")
+        if not all(_fits(item, low, high, _NAMES.get(name, ())) for item in field.split(",")):
+            raise _bad_cron(text, f"{field!r} for the {name}, which is {low} to {high}")
     return " ".join(fields)
 
 
-def _fits(item: str, low: int, high: int) -> bool:
+def _fits(item: str, low: int, high: int, names: Sequence[str]) -> bool:
+    """Whether ITEM is a value, a range or a step of a field from LOW to HIGH, whose values may have NAMES."""
     match = _ITEM.fullmatch(item)
     if match is None or match["step"] == "0":
         return False
-    numbers = [int(value) for value in (match["low"], match["high"]) if value is not None and value.isdigit()]
+    values = [value.lower() for value in (match["low"], match["high"]) if value is not None]
+    if not all(value.isdigit() or value in names for value in values):
+        return False
+    numbers = [int(value) if value.isdigit() else low + names.index(value) for value in values]
     return all(low <= number <= high for number in numbers) and numbers == sorted(numbers)
 
 

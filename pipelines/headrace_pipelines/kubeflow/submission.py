@@ -1,7 +1,7 @@
 """Sending a run, and what the store keeps of it so that any machine can look at it by its id.
 
     runs/<run id>/run.json             what was asked for, and the pipeline's arguments
-    runs/<run id>/sent/<n>.json        attempt n was claimed by one sender, who sends it to Kubeflow as `<run id>-<n>`
+    runs/<run id>/sent/<n>.json        attempt n was claimed by one sender, who sends it there as `<run id>-<n>`
     runs/<run id>/kubeflow/<n>.json    and there it has this id
     runs/<run id>/ended/<n>.json       the record and the exit code of an attempt that has ended
 
@@ -26,22 +26,24 @@ from headrace.local.runs import git_state
 from headrace.steps.prepare import prepare
 from headrace.steps.scheduled import FIRST_ATTEMPT, run_uri
 from headrace.store import Store
+from headrace.store.step_files import is_cancelled
 from headrace_pipelines.kubeflow.cluster import Cluster
 from headrace_pipelines.kubeflow.ir import check_arguments, ir_for
 
 if TYPE_CHECKING:
     from headrace.spec import RunSpec
 
+UNKNOWN_RUN = "unknown-run"
 TARGET_FILE = "target.json"  # in the run's folder of the home
 
 
-def submit(
+def write_down(
     cluster: Cluster, spec: RunSpec, *, no_cache: bool = False, spec_file: str | os.PathLike[str] | None = None
 ) -> str:
-    """Send a run of SPEC; its id.
+    """Write down a run of SPEC, ready to be sent; its id.
 
     Raises:
-        Unavailable: Kubeflow, or the store, cannot be reached; nothing was sent.
+        Unavailable: Kubeflow, or the store, cannot be reached.
         Refused: Kubeflow does not take the pipeline.
     """
     from headrace.tracking.registry import resolve
@@ -54,8 +56,6 @@ def submit(
     check_arguments(ir, arguments)
     cluster.store.write_json(run_uri(cluster.store, run_id), {**request, "arguments": arguments})
     remember(run_id, cluster.name)
-    claim(cluster.store, run_id, int(FIRST_ATTEMPT))
-    send(cluster, run_id, int(FIRST_ATTEMPT))
     return run_id
 
 
@@ -73,19 +73,20 @@ def request_of(
         "git": None if folder is None else git_state(folder),
         "no_cache": no_cache,
         "queue": cluster.target.queue,
-        "kubeflow": {"host": cluster.target.kubeflow.host, "namespace": cluster.target.kubeflow.namespace},
+        "kubeflow": cluster.address,
     }
 
 
-def claim(store: Store, run_id: str, attempt: int) -> bool:
+def claim(cluster: Cluster, run_id: str, attempt: int) -> bool:
     """Whether ATTEMPT of the run is this process's to send; of several that ask one is told so.
 
     Raises:
         Superseded: a newer attempt was sent meanwhile.
     """
-    mine = store.create_json(sent_uri(store, run_id, attempt), {"at": datetime.now(UTC).isoformat(timespec="seconds")})
+    record = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "kubeflow": cluster.address}
+    mine = cluster.store.create_json(sent_uri(cluster.store, run_id, attempt), record)
     if mine:
-        store.claim_attempt(run_id, str(attempt))
+        cluster.store.claim_attempt(run_id, str(attempt))
     return mine
 
 
@@ -104,7 +105,9 @@ def send(cluster: Cluster, run_id: str, attempt: int) -> str:
         arguments=arguments,
     )
     identity = str(made["run_id"])
-    store.write_json(kubeflow_uri(store, run_id, attempt), {"run_id": identity, "host": cluster.kubeflow.host})
+    store.write_json(kubeflow_uri(store, run_id, attempt), {"run_id": identity})
+    if is_cancelled(store, run_id, str(attempt)):  # while it was being sent: who cancelled it saw nothing to end yet
+        cluster.kubeflow.terminate(identity)
     return identity
 
 
@@ -124,7 +127,7 @@ def kubeflow_id(cluster: Cluster, run_id: str, attempt: int) -> str | None:
     found = cluster.kubeflow.find_run(None, kubeflow_name(run_id, attempt))
     if found is None:
         return None
-    store.write_json(kubeflow_uri(store, run_id, attempt), {"run_id": found["run_id"], "host": cluster.kubeflow.host})
+    store.write_json(kubeflow_uri(store, run_id, attempt), {"run_id": found["run_id"]})
     return str(found["run_id"])
 
 
@@ -133,7 +136,9 @@ def read_request(store: Store, run_id: str) -> dict[str, Any]:
     found = store.read_json(run_uri(store, run_id))
     if not isinstance(found, dict):
         raise InvalidInput(
-            f"there is no run {run_id} in the store {store.url}", action="`headrace runs --on TARGET` lists them"
+            f"there is no run {run_id} in the store {store.url}",
+            action="`headrace runs --on TARGET` lists them",
+            code=UNKNOWN_RUN,
         )
     return found
 

@@ -36,9 +36,13 @@ class Span:
 
 @dataclass(frozen=True)
 class Seen:
-    """A run as Kubeflow shows it: itself, its steps, and the drivers that Kubeflow runs before them."""
+    """A run as Kubeflow shows it: itself, its steps, and the drivers that Kubeflow runs before them.
+
+    `cancelled`: it has ended because somebody ended it. `since`: when it came to its state, in seconds since 1970.
+    """
 
     state: str
+    since: float | None
     cancelled: bool
     whole: Span
     steps: Mapping[str, Span]
@@ -49,15 +53,22 @@ class Seen:
         """Whether it has ended, in whichever way."""
         return self.state not in RUNNING
 
+    def began(self, step: str) -> float | None:
+        """When Kubeflow first did anything for STEP; None where that is not known."""
+        spans = (self.drivers.get(step), self.steps.get(step))
+        return min((span.began for span in spans if span is not None and span.began is not None), default=None)
+
 
 def read_run(run: Mapping[str, Any]) -> Seen:
     """The RUN of Kubeflow's answer."""
-    history = [str(entry.get("state") or "") for entry in run.get("state_history") or ()]
+    entries = run.get("state_history") or ()
+    history = [str(entry.get("state") or "") for entry in entries]
     state = str(run.get("state") or "")
     details = (run.get("run_details") or {}).get("task_details") or ()
     return Seen(
         state=state,
-        cancelled=state == "CANCELED" or "CANCELING" in history or state == "CANCELING",
+        since=moment(entries[-1].get("update_time")) if entries else None,
+        cancelled=state == "CANCELED" or (state == "FAILED" and "CANCELING" in history),
         whole=Span(state, moment(run.get("created_at")), moment(run.get("finished_at"))),
         steps=_spans(details, driver=False),
         drivers=_spans(details, driver=True),

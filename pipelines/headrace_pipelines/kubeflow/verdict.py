@@ -52,11 +52,11 @@ def judge(run_id: str, seen: Seen, words: Words) -> Verdict:
     """The verdict on a run that Kubeflow knows."""
     if not seen.over:
         return Verdict("queued" if seen.state in {"PENDING", ""} and not words.results else "running")
-    if seen.cancelled:
-        return Verdict("cancelled", cancellation(run_id), words.silent)
     step = words.silent
-    if step is None:
+    if step is None:  # also where it was told to end when the last step had just done its part
         return Verdict("succeeded")
+    if seen.cancelled:
+        return Verdict("cancelled", cancellation(run_id), step)
     if step in words.errors:
         return _failed(error_from_record(words.errors[step]), step)
     if seen.state == "SUCCEEDED":

@@ -14,6 +14,7 @@ from headrace_pipelines.kubeflow.tasks import Seen
 Event = Mapping[str, Any]
 LIVELY = frozenset({"running"})
 ENDED = frozenset({"succeeded", "cached", "failed", "skipped"})
+RESTING = frozenset({"PENDING", "PAUSED"})  # a run of Kubeflow's that makes no pod: none is late
 
 
 class Watch:
@@ -27,6 +28,7 @@ class Watch:
     def __init__(self, steps: Sequence[str], began: float) -> None:
         self._states: dict[str, str] = dict.fromkeys(steps, "")
         self._quiet_since = began
+        self._resting = False
         self._told = ""
 
     def take(self, event: Event) -> None:
@@ -36,7 +38,9 @@ class Watch:
         self._quiet_since = max(self._quiet_since, float(event.get("time") or 0.0))
 
     def take_kubeflow(self, seen: Seen) -> None:
-        """Take in which steps Kubeflow knows to be over: a step whose events were lost is not awaited."""
+        """Take in whether the run rests, and which steps Kubeflow knows to be over: their events may be lost."""
+        self._resting = seen.state in RESTING
+        self._quiet_since = max(self._quiet_since, seen.since or 0.0)
         for step, span in seen.steps.items():
             if span.state in {"SUCCEEDED", "SKIPPED"} and self._states.get(step, "succeeded") not in ENDED:
                 self._states[step] = "succeeded"
@@ -50,8 +54,12 @@ class Watch:
         return next((step for step, state in self._states.items() if state not in ENDED), None)
 
     def quiet_seconds(self, now: float) -> float:
+        """For how long nothing has been told, while a pod should be at work or start; 0 while the run rests."""
+        return 0.0 if self._resting else max(0.0, now - self._quiet_since)
+
+    def awaited_seconds(self, now: float) -> float:
         """For how long the next step has been awaited; 0 where none is."""
-        return max(0.0, now - self._quiet_since) if self.next_step is not None else 0.0
+        return self.quiet_seconds(now) if self.next_step is not None else 0.0
 
     def kubeflow(self, seen: Seen) -> list[Event]:
         """What changed in what Kubeflow is at: one message, or none."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def print_logs(run: ClusterRun, output: Output) -> None:
     """Print what there is."""
     there = False
-    for text in run.logs():
+    for text in run.logs(output.tell):
         there = True
         output.line(text.rstrip("\n"))
     if there:
@@ -33,5 +33,5 @@ def print_until_over(run: ClusterRun, output: Output) -> None:
     for event in run.follow():
         if (line := view.take(event)) is not None:
             output.line(f"{time.strftime('%H:%M:%S')}  {line}")
-    for text in run.logs():
+    for text in run.logs(output.tell):
         output.line(text.rstrip("\n"))

@@ -12,7 +12,6 @@ from headrace.cli.output import Output, begin, run_record
 
 if TYPE_CHECKING:
     from headrace.cli.follow import Followed
-    from headrace_pipelines.sites import Run as AnyRun
 
 FOLLOW_SECONDS = 0.2  # between looks at a log that is being written
 
@@ -128,32 +127,23 @@ def runs(
     """List runs, newest first."""
     from headrace.cli.output import table
     from headrace.cli.run_report import run_row
-    from headrace_pipelines.sites import with_records
+    from headrace.local.runs import LocalRun
+    from headrace.spec.targets import LOCAL
+    from headrace_pipelines.sites import list_all
 
     output = begin(context, as_json)
-    newest_first = sorted(_runs(on, output), key=lambda run: (run.request["created"], run.run_id), reverse=True)
     records = [
         {
             **run_record(record),
-            "target": run.request.get("target", "local"),
+            "target": LOCAL if isinstance(run, LocalRun) else run.cluster.name,  # by the name that it has here
             "created": run.request["created"],
             "name": run.request["name"],
         }
-        for run, record in with_records(newest_first, output.tell)
+        for run, record in list_all(on, output.tell)
     ]
     header = ("run", "target", "state", "created (UTC)", "metric", "model", "endpoint")
     rows = [run_row(record, record["target"], record["created"]) for record in records]
     output.report({"runs": records}, lambda: table(header, rows) if rows else "no runs yet: headrace run SPEC")
-
-
-def _runs(on: str | None, output: Output) -> list[AnyRun]:
-    from headrace.local.runs import list_runs
-    from headrace.spec.targets import LOCAL
-    from headrace_pipelines.sites import runs_on, sent_runs
-
-    if on is None:
-        return [*list_runs(), *sent_runs(output.tell)]
-    return [*list_runs()] if on == LOCAL else [*runs_on(on)]
 
 
 def _go_on(output: Output, run: Followed, *, detach: bool) -> None:

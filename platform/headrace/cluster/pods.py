@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from headrace.api.kinds import POD, Object
@@ -25,6 +26,7 @@ class Pod:
         phase: Pending, Running, Succeeded, Failed or Unknown.
         waits: why it does not run, "" where it runs or has ended, or nothing is known yet.
         failure: how it failed, "" where it did not.
+        created: seconds since 1970.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Pod:
     phase: str
     waits: str = ""
     failure: str = ""
+    created: float | None = None
 
 
 def pods(cluster: Cluster, labels: str) -> list[Pod]:
@@ -43,13 +46,14 @@ def pods(cluster: Cluster, labels: str) -> list[Pod]:
 def pod_of(obj: Object) -> Pod:
     """OBJ, as it tells of itself."""
     metadata, status = obj["metadata"], obj.get("status") or {}
-    phase = str(status.get("phase") or "Unknown")
+    phase, created = str(status.get("phase") or "Unknown"), metadata.get("creationTimestamp")
     return Pod(
         name=str(metadata["name"]),
         labels=dict(metadata.get("labels") or {}),
         phase=phase,
         waits=next(_waits(obj), "") if phase in ("Pending", "Running") else "",
         failure=next(_failures(status), "") if phase == "Failed" else "",
+        created=None if created is None else datetime.fromisoformat(str(created)).timestamp(),
     )
 
 

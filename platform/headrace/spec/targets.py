@@ -57,8 +57,8 @@ class Kubeflow(Part):
     )
     pipeline_root: Text | None = Field(
         default=None,
-        description="Where Kubeflow keeps the artifacts of runs: s3:// (read at s3_endpoint, as the store is), gs://, or "
-        "minio://, the store inside Kubeflow. Default: where it is set up to, and no log is read from there.",
+        description="Where Kubeflow keeps the artifacts of runs: s3:// (read at s3_endpoint, as the store is), gs://, "
+        "or minio://, the store inside Kubeflow. Default: where it is set up to, and no log is read from there.",
     )
     start_deadline_seconds: Seconds = Field(
         default=900,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,22 @@ class Steps:
 
         return play
 
+    def trying(self, *, failing: int, quiet: Callable[[], None], **error: Any) -> Play:
+        """The train step whose training fails FAILING times, each told by its own driver; the operator has it done
+        again while QUIET lasts."""
+
+        def play(task: StepTask) -> Mapping[str, Any]:
+            self.tell(task, {"type": "step", "step": "train", "state": "running"})
+            for number in range(1, failing + 1):
+                attempt = f"{task.inputs['attempt']}.{number}"
+                where = step_uri(self.store, run_of_task(task), "train", attempt, "error.json")
+                self.store.write_json(where, error)
+                self.tell(task, {"type": "step", "step": "train", "state": "failed"}, attempt)
+            quiet()
+            return self.well("train")(task) or {}
+
+        return play
+
     def refuses(self) -> Play:
         """The gate refuses the model."""
         gate = {"passed": False, "checks": [{"check": "accuracy >= 0.99", "value": 0.98, "passed": False}]}
@@ -126,9 +142,9 @@ class Steps:
 
         return play
 
-    def tell(self, task: StepTask, event: Mapping[str, Any]) -> None:
-        """Add an event to those of TASK."""
-        uri = events_uri(self.store, run_of_task(task), task.name, str(task.inputs["attempt"]))
+    def tell(self, task: StepTask, event: Mapping[str, Any], attempt: str = "") -> None:
+        """Add an event to those of TASK, or of its ATTEMPT at a training."""
+        uri = events_uri(self.store, run_of_task(task), task.name, attempt or str(task.inputs["attempt"]))
         before = self.store.read_bytes(uri) or b""
         line = json.dumps({"time": round(time.time(), 3), **event})
         self.store.write_bytes(uri, before + line.encode() + b"\n")

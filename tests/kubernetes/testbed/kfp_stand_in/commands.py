@@ -15,8 +15,7 @@ import pytest
 from headrace.cli.main import execute
 from headrace.spec import load_spec
 from headrace_pipelines.kubeflow.cluster import Cluster
-from headrace_pipelines.kubeflow.run import ClusterRun
-from headrace_pipelines.kubeflow.submission import submit
+from headrace_pipelines.kubeflow.run import ClusterRun, submit
 from kfp_stand_in.bed import Steps, write_spec, write_targets
 from kfp_stand_in.script import Script
 from kfp_stand_in.server import KubeflowStandIn
@@ -55,8 +54,7 @@ class Bed:
         return found
 
     def begin(self) -> ClusterRun:
-        cluster = Cluster.named("kubeflow")
-        return ClusterRun(submit(cluster, load_spec(self.spec)), cluster)
+        return submit(Cluster.named("kubeflow"), load_spec(self.spec))
 
     def until(self, holds: Callable[[], bool], seconds: float = 20.0) -> None:
         deadline = time.monotonic() + seconds
