@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections import Counter
 
 import fsspec
 import numpy as np
@@ -103,6 +104,15 @@ def test_numbers_of_no_class_are_told_and_do_not_count(data, split_part, store):
     result = run(data, split_part, store, task="masks")
     assert told(result) == [("odd.jpg", "class number 9 in its mask, but there are 2 classes", "not counted")]
     assert np.unique(mask_of(result, store, "odd.jpg")).tolist() == [255]
+
+
+def test_numbers_in_another_order_than_the_sorted_classes_are_told(data, split_part, store):
+    result = run(fill(data, numbers=(2, 1), each=3), split_part, store, task="masks")
+    reasons = Counter(reason for _, reason, _ in told(result))
+    assert reasons == {
+        "class number 1 in its mask is cat, and no object of it is annotated": 3,
+        "class number 2 in its mask is dog, and no object of it is annotated": 3,
+    }
 
 
 def test_a_mask_of_a_picture_as_stored_is_turned_with_it(data, split_part, store):

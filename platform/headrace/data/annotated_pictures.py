@@ -33,10 +33,11 @@ from headrace.data.image_folder import (
     threads,
 )
 from headrace.data.image_folder import LABEL as CLASS_LABEL
-from headrace.data.masks import MOST_CLASSES, MaskFile, rendered, unknown_numbers
+from headrace.data.masks import MOST_CLASSES, MaskFile, rendered
 from headrace.data.picture_files import Look, look, turned
 from headrace.data.rows import Rows
 from headrace.data.source import Source
+from headrace.data.write_manifest import ordered_classes
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ class _Scan:
     def __init__(self, layout: AnnotatedPictures, source: Source, request: Request, report: Report) -> None:
         self._layout, self._source, self._request, self._report = layout, source, request, report
         self._classes: set[str] = set()
-        self._masks: list[tuple[str, MaskFile, dict[str, Any]]] = []  # those without the devkit's numbers
+        self._masks: list[tuple[str, MaskFile, dict[str, Any], list[str]]] = []  # the last: classes of the objects
 
     def rows(self, batch: Sequence[Entry], checked: Sequence[_Checked]) -> Rows | None:
         """The usable pictures of BATCH."""
@@ -164,15 +165,19 @@ class _Scan:
         return Rows(np.array(files, dtype=np.int32), None, digests, pa.array(labels, pa.string()), group=group)
 
     def end(self) -> None:
-        """Tell of masks that hold numbers of no class; those pixels will not count."""
-        count = len(self._classes)
-        if self._request.masks and count > MOST_CLASSES:
+        """Tell of masks that hold numbers of no class, which will not count, or of classes that the picture lacks."""
+        classes = ordered_classes(sorted(self._classes))
+        if self._request.masks and len(classes) > MOST_CLASSES:
             action = f"masks tell at most {MOST_CLASSES} classes apart: take some out, or train without masks"
-            raise DataInvalid(f"there are {count:,} classes of objects", action=action)
-        for uri, mask, origin in self._masks:
-            if unknown := unknown_numbers(mask, origin, count):
-                given = f"class number {', '.join(map(str, unknown[:5]))} in its mask, but there are {count} classes"
+            raise DataInvalid(f"there are {len(classes):,} classes of objects", action=action)
+        for uri, mask, origin, names in self._masks:
+            unknown, others = mask.doubts(origin, classes, names)
+            if unknown:
+                given = f"class number {', '.join(map(str, unknown))} in its mask, but there are {len(classes)} classes"
                 self._report.note_problem(uri, given, "not counted")
+            for number, name in others:
+                given = f"class number {number} in its mask is {name}, and no object of it is annotated"
+                self._report.note_problem(uri, given, "kept; numbers follow the sorted classes")
 
     def _label(self, entry: Entry, annotated: Annotated, found: Look) -> str:
         """The manifest's label. Raises BadAnnotation for a picture that is sound and yet of no use to the tasks."""
@@ -190,7 +195,7 @@ class _Scan:
         if request.masks:
             more["mask"] = self._layout.mask_origin(entry.path, annotated, objects, found)
             if annotated.mask is not None:
-                self._masks.append((uri, annotated.mask, more["mask"]))
+                self._masks.append((uri, annotated.mask, more["mask"], names))
         self._classes.update(names)
         return to_text(found.upright, objects, more)
 

@@ -55,6 +55,17 @@ class MaskFile:
         )
         return {"path": path, "sha256": self.sha256, **numbers}
 
+    def doubts(
+        self, origin: Mapping[str, Any], classes: Sequence[str], names: Sequence[str]
+    ) -> tuple[list[int], list[tuple[int, str]]]:
+        """The numbers that stand for none of CLASSES, and those for a class that is not among NAMES, with it."""
+        if "numbers" in origin:
+            return [], []
+        known = dict(enumerate(classes, 1))
+        counted = sorted(self.numbers - {BACKGROUND, UNCOUNTED})
+        others = [(number, known[number]) for number in counted if number in known and known[number] not in names]
+        return [number for number in counted if number not in known], others
+
 
 def read_file(content: bytes, path: str, uri: str) -> MaskFile:
     """Look at the mask CONTENT at URI. Raises BadAnnotation if it is no picture of one number a pixel."""
@@ -98,12 +109,6 @@ def rendered(origin: Mapping[str, Any], content: bytes, classes: Sequence[str], 
         pixels = table[_numbers(content, uri)]
     pixels = upright_pixels(pixels, int(origin.get("turn", 1)))
     return png_of(pixels.tobytes(), *pixels.shape)
-
-
-def unknown_numbers(found: MaskFile, origin: Mapping[str, Any], classes: int) -> list[int]:
-    """The numbers in FOUND that stand for none of CLASSES."""
-    known = {int(number) for number in origin["numbers"]} if "numbers" in origin else set(range(1, classes + 1))
-    return sorted(found.numbers - known - {BACKGROUND, UNCOUNTED})
 
 
 def polygon(ring: Sequence[float], height: int, width: int) -> npt.NDArray[np.bool_]:
