@@ -198,3 +198,12 @@ def test_what_prometheus_counts_is_what_the_front_counted(url: str, watch: Watch
         return True
 
     eventually(equal, 90)
+
+
+def test_why_a_request_failed_stands_in_the_log_that_the_runbook_reads(url: str, head: Head) -> None:
+    ask(url, RAISES, 1)
+    (log,) = (head.log_dir / "serve").glob(f"replica_{NAME}_*.log")
+    eventually(lambda: "too bright" in log.read_text(), 30)
+    told = log.read_text()
+    ask(url, GOOD, 20)
+    assert log.read_text() == told, "a request that is answered writes no line"

@@ -7,11 +7,12 @@ TUNING = {
     # One hop instead of three: HAProxy gives a request to a replica's own HTTP server.
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_ENABLE_DIRECT_INGRESS": "1",
-    # What Serve's throughput mode sets, and no log line a request.
+    # What Serve's throughput mode sets. No request writes a line, so lines are written as they come: in a buffer the
+    # traceback of a failed request would wait for a thousand others.
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
-    "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1000",
+    "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",  # a datagram a request to a Python process; the fronts measure themselves
     # A killed ingress or replica is missed within seconds.
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
