@@ -16,6 +16,7 @@ COMMANDS: dict[str, set[str]] = {
     "plan": {"SPEC", "--set", "--json"},
     "split": {"SPEC", "--set", "--json"},
     "models": {"NAME", "--json"},
+    "lr-find": {"SPEC", "--from", "--to", "--steps", "--set", "--json"},
     "schema": set(),
     "compile": {"--output/-o", "--json"},
     "run": {"SPEC", "--on", "--set", "--no-cache", "--detach", "--json"},

@@ -49,8 +49,8 @@ def spec_reference() -> str:
         "Short forms: `task: NAME` for `tasks: [{name: NAME}]`; a bare name for `model`, `optimizer`, `schedule`,",
         "`loss`, `register` and `deploy`; their arguments may stand beside `name` or below `args`; `workers: 2` for",
         "`{min: 2, max: 2}`; `split: hash` for `{strategy: hash}`; of the three shares of a split those left out get",
-        "what the others leave; in `tune.space` a list for `{draw: choice, values: [...]}` and `{uniform: [LOW, HIGH]}`",
-        "for `{draw: uniform, values: [LOW, HIGH]}`.",
+        "what the others leave; in `tune.space` a list for `{draw: choice, values: [...]}` and",
+        "`{uniform: [LOW, HIGH]}` for `{draw: uniform, values: [LOW, HIGH]}`.",
         "",
         f"A check of the gate is `{GRAMMAR}`.",
         "With one task a metric is called `accuracy`, with several `<task>.accuracy`. While there is no champion a",
@@ -109,6 +109,8 @@ def _is_part(node: Mapping[str, Any], schema: Mapping[str, Any]) -> bool:
 def _type(node: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     if reference := node.get("$ref"):
         name = reference.rsplit("/", 1)[-1]
+        if name == "JsonValue":
+            return "any value"
         return "name, or {name, args}" if name == "Named" else f"{name}, see below"
     if branches := node.get("anyOf"):
         return " or ".join(_type(branch, schema) for branch in branches)

@@ -13,8 +13,8 @@ from headrace.cli.output import begin
 
 def register(app: typer.Typer) -> None:
     """Add these commands to APP."""
-    for command in (init, plan, split, models, schema, compile_):
-        app.command(command.__name__.rstrip("_"))(command)
+    for command in (init, plan, split, lr_find, models, schema, compile_):
+        app.command(command.__name__.rstrip("_").replace("_", "-"))(command)
 
 
 def init(
@@ -74,6 +74,29 @@ def split(context: typer.Context, spec: Spec, set_: Set = None, as_json: Json = 
         "findings": [asdict(finding) for finding in result.findings] or None,
     }
     output.report(record, lambda: render_split(result.summary, rows, result.findings))
+
+
+def lr_find(
+    context: typer.Context,
+    spec: Spec,
+    low: Annotated[float, typer.Option("--from", help="Where the learning rate starts.")] = 1e-6,
+    high: Annotated[float, typer.Option("--to", help="Where it ends, unless the loss explodes before.")] = 10.0,
+    steps: Annotated[int, typer.Option("--steps", min=20, help="Batches on the way.")] = 100,
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Find a learning rate for SPEC: where the loss falls fastest.
+
+    Some batches are trained with a learning rate that rises from one to the next (Smith 2017). Nothing of it is kept
+    but the curve, in MLflow.
+    """
+    from headrace.cli.lr_report import render_lr
+    from headrace.spec import load_spec
+    from headrace.steps.lr_find import find_lr
+
+    output = begin(context, as_json)
+    record = find_lr(load_spec(spec, set_ or ()), low, high, steps, output.tell)
+    output.report(record, lambda: render_lr(record, spec))
 
 
 def models(

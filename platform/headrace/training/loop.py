@@ -150,7 +150,7 @@ class Trainer:
                     losses += loss.detach()
                     self._check(losses, epoch, done, schedule.batches)
                     self.scaler.scale(loss * (weight / len(group))).backward()  # type: ignore[no-untyped-call]
-            self._step()
+            self.step()
             teller.tell("training", epoch=epoch, epochs=epochs, batch=done, batches=schedule.batches)
         self.group.average_buffers(self.model.buffers())
         if self.average is not None:
@@ -162,7 +162,8 @@ class Trainer:
     def _without_reduction(self) -> AbstractContextManager[Any]:
         return self.replica.no_sync() if isinstance(self.replica, DistributedDataParallel) else nullcontext()
 
-    def _step(self) -> None:
+    def step(self) -> None:
+        """Change the weights by the gradients that have come together, and forget these."""
         if self.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.trained, self.clip_norm)
