@@ -66,7 +66,7 @@ def curve_of(given: Any, store: Store, rates: list[float]) -> Curve:
 
 
 def test_on_digits_the_suggestion_learns_better_than_rates_far_from_it(tmp_path: Path) -> None:
-    """Measured (seed 0): 0.11 suggested; the smoothed loss after 60 batches is 0.26 there, 2.16 at a hundredth of it and
+    """Measured (seed 0): 0.11 suggested; the smoothed loss of 60 batches is 0.26 there, 2.16 at a hundredth of it and
     27 at a hundred times."""
     torch.set_num_threads(1)
     store = Store(str(tmp_path))

@@ -63,6 +63,34 @@ def adadelta(w: float, g: float, state: dict[str, float], t: int) -> float:
     return w + step
 
 
+def adam_with_amsgrad(w: float, g: float, state: dict[str, float], t: int) -> float:
+    """Reddi et al. 2018, algorithm 2, with Adam's bias correction, as PyTorch has it."""
+    state["m"] = 0.9 * state.get("m", 0.0) + 0.1 * g
+    state["v"] = 0.99 * state.get("v", 0.0) + 0.01 * g * g
+    state["top"] = max(state.get("top", 0.0), state["v"])
+    return w - 0.1 * (state["m"] / (1 - 0.9**t)) / (math.sqrt(state["top"] / (1 - 0.99**t)) + 1e-8)
+
+
+def rmsprop_centred_with_momentum(w: float, g: float, state: dict[str, float], t: int) -> float:
+    """Graves 2013, eq. 38-41; PyTorch adds its epsilon to the root, not below it."""
+    state["s"] = 0.9 * state.get("s", 0.0) + 0.1 * g * g
+    state["m"] = 0.9 * state.get("m", 0.0) + 0.1 * g
+    state["v"] = 0.5 * state.get("v", 0.0) + g / (math.sqrt(state["s"] - state["m"] ** 2) + 1e-8)
+    return w - 0.05 * state["v"]
+
+
+def adagrad_with_decay(w: float, g: float, state: dict[str, float], t: int) -> float:
+    """Duchi et al. 2011, figure 1, from a sum of 0.5 and with a learning rate that falls."""
+    state["s"] = state.get("s", 0.5) + g * g
+    return w - 0.3 / (1 + (t - 1) * 0.1) * g / (math.sqrt(state["s"]) + 1e-10)
+
+
+VARIANTS: list[tuple[Rule, str, dict[str, Any]]] = [
+    (adam_with_amsgrad, "adam", {"lr": 0.1, "betas": [0.9, 0.99], "amsgrad": True}),
+    (rmsprop_centred_with_momentum, "rmsprop", {"lr": 0.05, "centered": True, "momentum": 0.5}),
+    (adagrad_with_decay, "adagrad", {"lr": 0.3, "lr_decay": 0.1, "initial_accumulator": 0.5}),
+]
+
 RULES: dict[str, tuple[Rule, dict[str, Any]]] = {
     "sgd": (sgd, {"lr": 0.05}),
     "momentum": (momentum, {"lr": 0.02, "momentum": 0.8}),
@@ -87,9 +115,14 @@ def taken(name: str, args: dict[str, Any]) -> list[list[float]]:
     return places
 
 
-@pytest.mark.parametrize("name", RULES)
-def test_it_follows_its_papers_rule(name: str) -> None:
-    rule, args = RULES[name]
+def test_every_optimizer_of_the_catalog_has_its_rule_here() -> None:
+    assert set(RULES) == set(catalog.optimizers())
+
+
+@pytest.mark.parametrize(
+    ("rule", "name", "args"), [*((rule, name, args) for name, (rule, args) in RULES.items()), *VARIANTS]
+)
+def test_it_follows_its_papers_rule(rule: Rule, name: str, args: dict[str, Any]) -> None:
     weights, states = list(START), [{}, {}]
     for step, place in enumerate(taken(name, args), start=1):
         weights = [rule(w, c * w, state, step) for w, c, state in zip(weights, CURVATURE, states, strict=True)]
