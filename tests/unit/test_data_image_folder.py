@@ -13,6 +13,7 @@ from PIL import Image
 
 from headrace.base.errors import DataInvalid
 from headrace.data import Manifest, classes_table, fingerprint_source, split_data
+from headrace.data.formats import AWAITED, FORMATS
 from headrace.data.image_folder import problem_of
 
 MODES = ("L", "RGB", "RGBA", "P", "LA", "1", "I;16", "CMYK")
@@ -255,11 +256,11 @@ def test_a_folder_behind_a_url_is_split_and_read_alike(split_part, store):
     memory.rm("/pets", recursive=True)
 
 
-@pytest.mark.parametrize("name", ["mot", "text-lines", "audio-manifest"])
+@pytest.mark.parametrize("name", AWAITED)
 def test_a_format_of_a_later_release_says_what_can_be_read(tmp_path, split_part, store, name):
     with pytest.raises(DataInvalid, match="not readable in this release") as error:
         run(split_part(tmp_path, format=name), store)
-    assert error.value.findings[0].allowed == "image-folder, voc, coco, csv, parquet"
+    assert error.value.findings[0].allowed == ", ".join(FORMATS)
 
 
 def test_a_picture_without_end_is_a_problem_and_a_whole_one_is_not():

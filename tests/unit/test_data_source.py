@@ -143,7 +143,7 @@ def test_builtin_digits_are_the_set_of_scikit_learn():
 
 def test_builtin_files_behave_like_files():
     filesystem = fsspec.filesystem("builtin")
-    assert filesystem.ls("", detail=False) == ["digits", "digit-scenes", "shapes"]
+    assert {"digits", "digit-scenes", "shapes"} <= set(filesystem.ls("", detail=False))
     assert filesystem.info("digits")["type"] == "directory"
     with filesystem.open("builtin://digits/0/00000.png") as file:
         content = file.read()
