@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torchvision
+import zoo
 from safetensors.torch import load, save
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
@@ -313,3 +314,15 @@ def test_the_loss_weighs_a_detectors_losses_by_name_and_knows_no_others() -> Non
     with pytest.raises(InvalidInput, match="boxes") as raised:
         DetectionLoss({"boxes": 1.0})(losses)
     assert "did you mean box?" in raised.value.action
+
+
+# small sizes on shapes, as examples/zoo says
+
+
+@pytest.mark.parametrize(("name", "least"), [("yolo", 0.8), ("ssd", 0.8)])
+def test_a_small_detector_finds_shapes(shapes: Any, name: str, least: float) -> None:
+    """Seed 0, one thread; measured values stand in docs/models/detection.md."""
+    done = zoo.train(zoo.example(name), *shapes)
+    assert done.metrics["map50"] >= least
+    assert 0 < done.metrics["map"] < done.metrics["map50"]
+    assert done.losses[-1] < done.losses[0] / 2

@@ -1,6 +1,6 @@
 """Trains what a spec says in this very process: the parts of a run's train step, without Ray.
 
-python tests/models/zoo.py [NAME...] prints a table of the specs in examples/zoo, trained on digits.
+python tests/models/zoo.py [NAME...] prints a table of the specs in examples/zoo, trained on digits or shapes.
 """
 
 from __future__ import annotations
@@ -64,17 +64,21 @@ def train(spec: Mapping[str, Any], training: Sequence[Sample], test: Sequence[Sa
 
 
 def main() -> None:
-    """Print the table: each spec trained on 70 % of the digits, its last weights judged on the rest."""
-    from conftest import load_digits
+    """Print the table: each spec trained on 70 % of its built-in data, its last weights judged on the rest."""
+    from conftest import load_digits, load_shapes
 
     torch.set_num_threads(1)
-    training, test, schema = load_digits()
-    print("| spec | parameters | steps | seconds | accuracy |\n|---|---|---|---|---|", flush=True)
-    for name in sys.argv[1:] or sorted(path.stem for path in EXAMPLES.glob("*.yaml")):
-        done = train(example(name), training, test, schema)
+    data = {"builtin:digits": load_digits, "builtin:shapes": load_shapes}
+    specs = {name: example(name) for name in sys.argv[1:] or sorted(path.stem for path in EXAMPLES.glob("*.yaml"))}
+    print("| spec | parameters | steps | seconds | metric | value |\n|---|---|---|---|---|---|", flush=True)
+    for name, spec in specs.items():
+        if spec["data"]["source"] not in data:
+            continue
+        done = train(spec, *data[spec["data"]["source"]]())
         size = sum(parameter.numel() for parameter in done.model.parameters())
-        accuracy = done.metrics["accuracy"]
-        print(f"| {name} | {size:,} | {done.steps} | {done.seconds:.1f} | {accuracy:.3f} |", flush=True)
+        metric = done.task.card.primary_metric
+        value = done.metrics[metric]
+        print(f"| {name} | {size:,} | {done.steps} | {done.seconds:.1f} | {metric} | {value:.3f} |", flush=True)
 
 
 if __name__ == "__main__":

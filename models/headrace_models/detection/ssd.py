@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from headrace.base.errors import InvalidInput
 from headrace_models.detection.boxes import cell_centres, cornered, offsets, overlap, shifted
 from headrace_models.detection.layers import Convolution, Stage
 from headrace_models.detection.outputs import DetectorOutput, Targets, Threshold, select
@@ -18,6 +17,8 @@ from headrace_models.detection.outputs import DetectorOutput, Targets, Threshold
 SCALE = (10.0, 10.0, 5.0, 5.0)  # of offsets; the published code's variances of .1 and .2
 MATCHED = 0.5  # IoU from which a default box learns an object
 NEGATIVES = 3  # that are learned for each positive, the hardest first
+FINEST = 8  # pixels: the stride of the finest map
+SIDES = 4  # strides: the side of the objects that a map is for, as in the paper's figure 2 (30 pixels at 8, 60 at 16)
 
 
 class Match(NamedTuple):
@@ -155,17 +156,18 @@ class Ssd(SsdBase):
     """SSD on a small residual backbone, for pictures of about 100 to 500 pixels.
 
     Input `[batch, in_channels, height, width]`; see `headrace_models.detection.outputs`. Feature maps of strides 8, 16,
-    32, ... are made by halving; a top-down path adds the coarse ones to the fine ones. Losses: see `ssd_losses`.
+    32, ... are made by halving; a top-down path adds the coarse ones to the fine ones. Losses: see `ssd_losses`. To
+    expect: docs/models/detection.md.
 
-    Differs from the paper: the default boxes of a map are not of fixed scales and ratios but the training
-    data's own sizes of objects that fall to it (`anchor_sizes`: k-means as in Redmon & Farhadi 2017, section 2), the
-    smallest on the finest map; the top-down path is that of feature pyramids (Lin et al. 2017), without which
-    the fine map of a backbone this shallow knows too little; batch normalisation instead of a pretrained VGG16.
+    Differs from the paper: the default boxes are not of fixed scales and ratios but the usual sizes of the training
+    data's objects (`anchor_sizes`: k-means as in Redmon & Farhadi 2017, section 2), each on the map whose stride is
+    nearest to a fourth of its side; the top-down path is that of feature pyramids (Lin et al. 2017), without which the
+    fine map of a backbone this shallow knows too little; batch normalisation instead of a pretrained VGG16.
 
     Args:
-        anchor_sizes: (width, height) in pixels, smallest first, shared out over the levels in order.
+        anchor_sizes: (width, height) in pixels.
         width: channels of the first convolution.
-        levels: feature maps with boxes.
+        levels: feature maps; those that no size falls to only help the finer ones.
         score_threshold, nms_threshold, max_detections: see `outputs.Threshold`.
     """
 
@@ -176,22 +178,23 @@ class Ssd(SsdBase):
         in_channels: int = 3,
         width: int = 16,
         levels: int = 3,
-        activation: str = "relu",
+        activation: str = "silu",
         score_threshold: float = 0.05,
         nms_threshold: float = 0.45,
         max_detections: int = 100,
     ) -> None:
-        shares = _shared_out(list(anchor_sizes), levels)
+        sizes = by_level(anchor_sizes, levels)
         threshold = Threshold(score_threshold, nms_threshold, detections=max_detections)
-        super().__init__(threshold, [4 * width] * levels, [len(share) for share in shares], num_classes)
-        self._sizes = [torch.tensor(share) for share in shares]
+        super().__init__(threshold, [4 * width] * len(sizes), [len(each) for each in sizes.values()], num_classes)
+        self.used = list(sizes)
+        self._sizes = [torch.tensor(each) for each in sizes.values()]
         a, w = activation, width
         self.stem = nn.Sequential(Convolution(in_channels, w, stride=2, activation=a), Stage(w, 2 * w, 1, a))
         inside = [2 * w, *([4 * w] + [8 * w] * (levels - 1))[: levels - 1]]
         outside = [4 * w, *[8 * w] * (levels - 1)]
         self.stages = nn.ModuleList(Stage(i, o, 1, a) for i, o in zip(inside, outside, strict=True))
         self.reduce = nn.ModuleList(Convolution(o, 4 * w, 1, activation=a) for o in outside)
-        self.smooth = nn.ModuleList(Convolution(4 * w, 4 * w, activation=a) for _ in outside)
+        self.smooth = nn.ModuleList(Convolution(4 * w, 4 * w, activation=a) for _ in self.used)
 
     def maps(self, image: Tensor) -> list[Tensor]:
         """See `SsdBase.maps`."""
@@ -202,18 +205,18 @@ class Ssd(SsdBase):
         for level in range(len(found) - 1, 0, -1):
             finer = found[level - 1]
             found[level - 1] = finer + functional.interpolate(found[level], size=finer.shape[2:], mode="nearest")
-        return [smooth(x) for smooth, x in zip(self.smooth, found, strict=True)]
+        return [smooth(found[level]) for smooth, level in zip(self.smooth, self.used, strict=True)]
 
     def sizes(self, level: int, image_size: tuple[int, int]) -> Tensor:
         """See `SsdBase.sizes`."""
         return self._sizes[level]
 
 
-def _shared_out(sizes: list[Sequence[float]], levels: int) -> list[list[Sequence[float]]]:
-    """SIZES in LEVELS groups of equal numbers, as far as may be; the smallest first."""
-    if len(sizes) < levels:
-        raise InvalidInput(
-            f"there are {levels} levels for {len(sizes)} sizes of default boxes", action="lower model.args.levels"
-        )
-    edges = [round(len(sizes) * level / levels) for level in range(levels + 1)]
-    return [sizes[start:end] for start, end in pairwise(edges)]
+def by_level(sizes: Sequence[Sequence[float]], levels: int) -> dict[int, list[list[float]]]:
+    """The (width, height) pairs of SIZES that fall to each of LEVELS (0 is the finest), for those that have any."""
+    found: dict[int, list[list[float]]] = {}
+    for width, height in sizes:
+        strides = math.sqrt(width * height) / (SIDES * FINEST)
+        level = min(max(0, round(math.log2(max(strides, 1e-6)))), levels - 1)
+        found.setdefault(level, []).append([width, height])
+    return dict(sorted(found.items()))

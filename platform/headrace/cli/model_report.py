@@ -14,15 +14,20 @@ from headrace_models.catalog.cards import ModelCard
 
 INPUTS = {
     "image-classification": "[batch, channels, height, width], float32",
+    "object-detection": "[batch, channels, height, width], float32",
     "tabular-classification": "[batch, features], float32",
     "tabular-regression": "[batch, features], float32",
 }
 OUTPUTS = {
     "image-classification": "[batch, classes], logits",
+    "object-detection": "boxes [batch, max_detections, 4], scores and labels [batch, max_detections]",
     "tabular-classification": "[batch, classes], logits",
     "tabular-regression": "[batch, 1]",
 }
-SOURCES = {"image-classification": "{source: ./pictures, format: image-folder}"}
+SOURCES = {
+    "image-classification": "{source: ./pictures, format: image-folder}",
+    "object-detection": "{source: ./pictures, format: voc}",
+}
 TABLE = "{source: ./table.csv, format: csv, label: LABEL}"
 
 
