@@ -59,7 +59,7 @@ def average_precision(metrics: DetectionMetrics, classes: Sequence[str]) -> Figu
     whole = metrics.compute()
     counts = [f"{int(metrics.wanted.sum()):,}", f"{sum(len(metrics.scores(k)) for k in range(metrics.classes)):,}"]
     rows.append(["all", *counts, *(_number(whole[name]) for name in ("map50", "map75", "map"))])
-    figure = Figure(figsize=(6.4, 0.9 + 0.28 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(6.4, 0.9 + 0.2 * len(rows)), layout="constrained")
     axes = figure.subplots()
     axes.axis("off")
     names = ["class", "objects", "detections", *(name for name, _ in COLUMNS), "IoU .50 to .95"]
@@ -97,7 +97,9 @@ def _draw(
     classes: Sequence[str],
 ) -> None:
     pixels = example["image"]
-    axes.imshow(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255)
+    shown = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
+    extent = (0, shown.shape[1], shown.shape[0], 0)  # boxes are edges of pixels, not their centres
+    axes.imshow(shown, cmap="gray", vmin=0, vmax=255, extent=extent)
     for box in example.get("boxes", ()):
         axes.add_patch(_rectangle(box, (1.0, 1.0, 1.0), "--"))
     for box, score, label in zip(boxes, scores, labels.tolist(), strict=True):
