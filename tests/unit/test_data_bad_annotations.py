@@ -12,7 +12,9 @@ from PIL import Image, ImageOps
 
 from headrace.base.errors import DataInvalid
 from headrace.data import findings_of
+from headrace.data.annotations import BadAnnotation, sound
 from headrace.data.picture_files import look, turned, upright_pixels
+from headrace.data.voc import parse
 
 pytestmark = pytest.mark.usefixtures("annotated_tasks")
 
@@ -224,3 +226,26 @@ def test_data_without_annotations_or_objects_is_refused_with_what_was_found(tmp_
         run(tmp_path / "data", split_part, store)
     assert len(error.value.findings) == 9
     assert error.value.findings[0].where.endswith("0.xml#0")
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_an_annotation_whose_bytes_are_spoilt_is_read_or_refused(seed):
+    rng = np.random.default_rng(seed)
+    whole = sheet(GOOD, drawn("dog", difficult=1)).encode()
+    read = refused = 0
+    for _ in range(200):
+        spoilt = bytearray(whole)
+        for place in rng.integers(0, len(whole) - 8, rng.integers(1, 4)).tolist():
+            spoilt[place : place + int(rng.integers(0, 4))] = rng.bytes(1)
+        try:
+            found = parse(bytes(spoilt), "x.xml")
+        except BadAnnotation as error:
+            refused += 1
+            assert str(error).startswith("its annotation x.xml is ")
+            continue
+        read += 1
+        for kept in sound(found, (40, 60), lambda uri, reason, action: None):
+            left, top, right, bottom = kept.box
+            assert 0 <= left < right <= 60
+            assert 0 <= top < bottom <= 40
+    assert min(read, refused) > 10

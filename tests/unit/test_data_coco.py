@@ -235,6 +235,33 @@ def test_polygons_and_run_lengths_become_a_mask_with_small_objects_on_top(data, 
     assert "mask" not in annotation(plain, store, "020.jpg")
 
 
+@pytest.mark.parametrize(
+    "shape",
+    [
+        [[1, 2, 3, 4]],
+        [[1, 2, 3, 4, 5]],
+        [[1, 2, 3, 4, 5, float("nan")]],
+        [[1e308, -1e308, 3, 4, 5, 6]],
+        [["a"] * 6],
+        [3],
+        {"counts": [2400]},
+        {"counts": [2400], "size": [60, 40]},
+        {"counts": [2399], "size": [40, 60]},
+        {"counts": [-1, 2401], "size": [40, 60]},
+        {"counts": "~", "size": [40, 60]},
+        {"counts": None, "size": 3},
+    ],
+)
+def test_a_shape_that_cannot_be_drawn_costs_its_picture_and_is_named(data, split_part, store, shape):
+    good = [[10, 5, 30, 5, 30, 25, 10, 25]]
+    boxes = [box(n, n, category=17 + n % 2, segmentation=good) for n in range(20)]
+    write(data, [image(n) for n in range(21)], [*boxes, box(100, 20, segmentation=shape)])
+    result = run(data, split_part, store, task="masks", format="coco")
+    (named,) = result.summary["ignored"]["files"]
+    assert named["uri"].endswith("020.jpg")
+    assert "#100 cannot be read: " in named["reason"]
+
+
 def test_what_is_not_wanted_of_a_file_is_not_kept():
     text = json.dumps(
         {"images": [image(1)], "categories": CATEGORIES, "annotations": [box(1, 1, segmentation=[[1] * 99])]}

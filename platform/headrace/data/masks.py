@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 BACKGROUND, UNCOUNTED = 0, 255
 MOST_CLASSES = UNCOUNTED - 1  # that a mask can tell apart
 FEWEST_NUMBERS = 6  # of a polygon: three corners
+FARTHEST = 1e6  # pixels
 
 VOC_CLASSES = (  # the devkit's numbers, from 1
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
@@ -164,8 +164,8 @@ def _checked(mask: Any, size: tuple[int, int]) -> Any:
     rings = [[round(float(number), 2) for number in ring] for ring in mask]
     if not rings or any(len(ring) < FEWEST_NUMBERS or len(ring) % 2 for ring in rings):
         raise ValueError("a polygon of fewer than three corners")
-    if not all(math.isfinite(number) for ring in rings for number in ring):
-        raise ValueError("a corner that is not a number")
+    if not all(abs(number) < FARTHEST for ring in rings for number in ring):  # NaN is not, either
+        raise ValueError("a corner that is not a number, or nowhere near a picture")
     return rings
 
 
