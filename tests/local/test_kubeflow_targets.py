@@ -141,6 +141,18 @@ def test_a_list_is_not_ended_by_one_target_that_cannot_be_asked(bed: Bed, other:
     assert "NO_SUCH_TOKEN, which holds the token for Kubeflow, is not set" in bed.err
 
 
+def test_a_run_whose_kubeflow_cannot_be_asked_hides_none_that_has_ended(bed: Bed) -> None:
+    assert bed("run", bed.spec, "--on", "kubeflow", "--json") == 0
+    ended = bed.json()["run_id"]
+    bed.play(train=bed.steps.waits("train"))
+    bed.begin()
+    bed.target(token_env="NO_SUCH_TOKEN")
+    for on in ((), ("--on", "kubeflow")):
+        assert bed("runs", *on, "--json") == 0
+        assert names(bed) == [ended]
+        assert "NO_SUCH_TOKEN, which holds the token for Kubeflow, is not set" in bed.err
+
+
 def test_a_list_says_that_targets_yaml_is_wrong_instead_of_hiding_what_is_there(bed: Bed) -> None:
     assert bed("run", bed.spec, "--on", "kubeflow", "--json") == 0
     (bed.folder / "home" / "targets.yaml").write_text("kubeflow: {store: 3}")
