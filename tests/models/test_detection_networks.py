@@ -176,6 +176,22 @@ def test_a_detector_gives_losses_in_training_and_detections_in_evaluation(name: 
 
 
 @pytest.mark.parametrize("name", SMALL)
+def test_a_detector_learns_in_sixteen_bits_with_losses_and_boxes_in_thirty_two(name: str) -> None:
+    network = small(name, score_threshold=0.0)
+    image, true = torch.randn(2, 3, 64, 96), targets(TWO, ONE)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        trained = network.train()(image, true)
+        judged = network.eval()(image, true)
+    assert all(value.dtype == torch.float32 for value in (trained.losses or {}).values())
+    total(trained.losses).backward()
+    assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
+    assert judged.detections.boxes.dtype == judged.detections.scores.dtype == torch.float32
+    exact = network(image, true)
+    for part, value in exact.losses.items():
+        assert judged.losses[part].item() == pytest.approx(value.item(), rel=0.1, abs=0.05)
+
+
+@pytest.mark.parametrize("name", SMALL)
 def test_a_batchs_losses_are_the_means_of_its_pictures(name: str) -> None:
     network = small(name).eval()  # batch norm then sees each picture alone
     image = torch.randn(3, 3, 64, 96)
@@ -251,6 +267,9 @@ def test_ssd_gives_each_object_a_default_box_however_little_it_fits() -> None:
     matched = match(defaults, true)
     assert matched.positive.tolist() == [[True, True, False]]
     assert matched.object[0, :2].tolist() == [0, 1]
+    same = targets([(0, [1.0, 1.0, 19.0, 20.0]), (1, [2.0, 2.0, 9.0, 9.0])])  # both are nearest to the first one
+    assert match(defaults, same).object[0, 0] == 1
+    assert match(defaults, targets([])).positive.sum() == 0
     other = Targets(true.boxes, true.labels, torch.tensor([[True, False]]))
     assert match(defaults, other).ignored.tolist() == [[True, False, False]]
 

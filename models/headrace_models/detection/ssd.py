@@ -116,13 +116,10 @@ def match(defaults: Tensor, targets: Targets) -> Match:
     wanted = shared.masked_fill(~targets.wanted[..., None], -1.0)
     best, owner = wanted.max(dim=1)
     positive = best >= MATCHED
-    forced = torch.zeros_like(positive)
-    nearest = wanted.argmax(dim=2)
-    for number in range(nearest.shape[1]):  # one after the other: of two objects with one default box the last has it
-        real = targets.wanted[:, number]
-        rows = torch.arange(len(nearest), device=nearest.device)[real]
-        owner[rows, nearest[real, number]] = number
-        forced[rows, nearest[real, number]] = True
+    taken = functional.one_hot(wanted.argmax(dim=2), len(defaults)).bool() & targets.wanted[..., None]
+    forced = taken.any(dim=1)  # of two objects with one nearest default box the last one has it
+    last = taken.shape[1] - 1 - taken.flip(1).int().argmax(dim=1)
+    owner = torch.where(forced, last, owner)
     positive |= forced
     ignored = (shared.masked_fill(~targets.ignored[..., None], -1.0) >= MATCHED).any(dim=1)
     return Match(positive, ignored & ~positive, owner)
