@@ -92,7 +92,7 @@ def trials(head: Head, tmp_path_factory: pytest.TempPathFactory) -> Trials:
 
 
 def test_asha_stops_the_trials_that_fall_behind_and_known_ones_still_count(trials: Trials) -> None:
-    requests = trials.requests("asha", [0.2, 1e-7, 2e-7, 0.3])
+    requests = trials.requests("asha", [0.03, 1e-7, 2e-7, 0.2])  # the last beats the first at every rung
     outcomes, epochs = trials.search(requests, scheduler="asha")
     assert {number: one.state for number, one in outcomes.items()} == {
         0: "finished",
@@ -102,8 +102,8 @@ def test_asha_stops_the_trials_that_fall_behind_and_known_ones_still_count(trial
     }
     assert [epoch for number, epoch in epochs if number == 0] == list(range(1, EPOCHS + 1))
     assert len(outcomes[1].history) < EPOCHS
-    assert (outcomes[0].value or 0) > 0.7 > (outcomes[1].value or 0)
-    assert outcomes[0].value == max(entry["metrics"]["validation.accuracy"] for entry in outcomes[0].history)
+    assert (outcomes[3].value or 0) > 0.7 > (outcomes[1].value or 0)
+    assert outcomes[3].value == max(entry["metrics"]["validation.accuracy"] for entry in outcomes[3].history)
     assert committed(trials.store, requests[0].checkpoints_uri)
     assert trials.store.names(trials.store.uri("packages")) == []
     again, _ = trials.search(requests, {0: outcomes[0], 3: outcomes[3]}, scheduler="asha")

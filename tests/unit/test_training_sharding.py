@@ -74,7 +74,7 @@ from headrace.training.group import Group
 from headrace.training.loop import DTYPES, LossTerm, Objective, judge
 from headrace.training.progress import Teller
 from headrace.training.sharding import is_sharded, own_part
-from headrace_models.tasks import Schema, build_task
+from headrace_models.tasks import Schema, Task, build_task
 from pathlib import Path
 
 rank, folder, precision, optimizer = int(sys.argv[2]), Path(sys.argv[1]), sys.argv[3], sys.argv[4]
@@ -98,17 +98,23 @@ SETTINGS = {
 }
 
 
-class Table:
+class Table(Task):
     card = task.card
+
+    def __init__(self):
+        pass
 
     def inputs(self, batch):
         return (batch["x"],)
 
-    def total_loss(self, outputs, batch, loss):
+    def loss(self, outputs, batch, loss):
         return loss(outputs.float(), batch["label"])
 
     def new_metrics(self):
         return task.new_metrics()
+
+
+Table.__abstractmethods__ = frozenset()
 
 
 def batches(epoch, count, size):
