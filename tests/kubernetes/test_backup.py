@@ -11,6 +11,8 @@ import json
 import shutil
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -35,7 +37,7 @@ from headrace_testbed.backup_sites import (
     prepare,
     register,
 )
-from headrace_testbed.control_plane import ControlPlane
+from headrace_testbed.control_plane import EVERYTHING, ControlPlane
 from headrace_testbed.helm import NAMESPACE, Helm, Objects
 from headrace_testbed.ours import install_crds
 from headrace_testbed.postgres import Postgres
@@ -95,7 +97,7 @@ def after(rendered: Objects, postgres: Postgres, s3: S3Store, tmp_path_factory: 
     folder = tmp_path_factory.mktemp("after")
     database = database_of(postgres, "after", "after")
     place = Path(tempfile.mkdtemp(prefix="headrace-testbed-after-"))
-    with ControlPlane(place) as plane:
+    with ControlPlane(place, EVERYTHING) as plane:
         install_kuberay_kinds(plane)
         install_crds(plane)
         prepare(plane, rendered)
@@ -114,7 +116,34 @@ def backup(before: Site) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def restored(backup: dict[str, Any], after: Site) -> dict[str, Any]:
+def operator(after: Site) -> Iterator[Replica]:
+    """The operator and the MLflow server of the empty cluster: the chart has started both long before a restore."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
+    command += ["--port", after.mlflow.rpartition(":")[2], "--backend-store-uri", after.database]
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    server = Daemon("mlflow", command, after.folder / "mlflow.log", {**quiet, **after.s3.environment})
+    words = ["--kubeconfig", str(after.plane.kubeconfig), "--no-leader-election", "--mlflow-interval-seconds", "1"]
+    words += ["--metrics-address", "", "--health-address", ""]
+    command = [sys.executable, "-m", "headrace.cli.main", "operator", *words]
+    replica = Replica("headrace-operator", command, after.folder / "operator.log")
+    server.start()
+    try:
+        server.wait_for(lambda: answers(f"{after.mlflow}/health"), 120)
+        replica.start()
+        eventually(lambda: [event for event in watches(after) if event == "trainingruns"], seconds=90)
+        yield replica
+    finally:
+        replica.stop()
+        server.kill()
+
+
+def watches(site: Site) -> list[str]:
+    """What is watched in the cluster."""
+    return [event["objectRef"]["resource"] for event in site.plane.audited() if event["verb"] == "watch"]
+
+
+@pytest.fixture(scope="module")
+def restored(backup: dict[str, Any], operator: Replica, after: Site) -> dict[str, Any]:
     """That backup in the empty cluster."""
     return after.headrace("restore", backup["uri"], "--yes")
 
@@ -160,6 +189,7 @@ def test_runs_versions_aliases_and_predictions_are_back(restored: dict[str, Any]
     assert objects_below(after, "store/packages") == objects_below(before, "store/packages")
     told = json.loads(object_at(after, f"store/runs/{RUN_ID}/steps/train/1/result.json"))
     assert told["package"].startswith("s3://after/store/packages/")
+    assert object_at(after, "store/splits/abc/split.json")  # the training that was under way goes on with it
 
 
 def objects_below(site: Site, prefix: str) -> dict[str, bytes]:
@@ -171,49 +201,27 @@ def object_at(site: Site, key: str) -> bytes:
     return bytes(site.s3.client().get_object(Bucket=site.bucket, Key=key)["Body"].read())
 
 
-def test_the_operator_serves_again_and_runs_nothing_that_had_run(
-    restored: dict[str, Any], after: Site, tmp_path: Path
-) -> None:
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
-    command += ["--port", after.mlflow.rpartition(":")[2], "--backend-store-uri", after.database]
-    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    server = Daemon("mlflow", command, tmp_path / "mlflow.log", {**quiet, **after.s3.environment})
-    operator = Replica(
-        "headrace-operator",
-        [
-            *(sys.executable, "-m", "headrace.cli.main", "operator", "--kubeconfig", str(after.plane.kubeconfig)),
-            *(
-                "--no-leader-election",
-                "--metrics-address",
-                "",
-                "--health-address",
-                "",
-                "--mlflow-interval-seconds",
-                "1",
-            ),
-        ],
-        tmp_path / "operator.log",
-    )
-    server.start()
-    try:
-        server.wait_for(lambda: answers(f"{after.mlflow}/health"), 120)
-        operator.start()
-        (service,) = eventually(lambda: after.plane.api.list(f"{RAY}/rayservices"), seconds=90)
-        assert "s3://after/store/packages/" in json.dumps(service["spec"])
-        assert "s3://before" not in json.dumps(service["spec"])
-        eventually(lambda: status_of(after, "long").get("phase") == "Suspended", seconds=30)
-        done = status_of(after, "done")
-        assert (done["phase"], done["attempt"], done["metrics"]) == ("Succeeded", 2, {"accuracy": 0.97})
-        assert done["packageURI"] == "s3://after/store/packages/x"
-        assert after.plane.api.list(f"{RAY}/rayjobs") == []
-        assert restored["waiting"] == [f"{TEAM}/long"]
-        after.plane.api.patch(f"{OURS}/trainingruns/long", {"spec": {"suspend": False}})
-        (job,) = eventually(lambda: after.plane.api.list(f"{RAY}/rayjobs"), seconds=60)
-        assert job["metadata"]["name"] == "long-4"  # the attempt after the one that was lost
-        assert "s3://after/store/runs/long/checkpoints/7" in json.dumps(job["spec"])
-    finally:
-        operator.stop()
-        server.kill()
+def test_the_operator_serves_again_and_runs_nothing_that_had_run(restored: dict[str, Any], after: Site) -> None:
+    """It looked at every write of the restore."""
+    (service,) = eventually(lambda: after.plane.api.list(f"{RAY}/rayservices"), seconds=90)
+    assert "s3://after/store/packages/" in json.dumps(service["spec"])
+    assert "s3://before" not in json.dumps(service["spec"])
+    eventually(lambda: status_of(after, "long").get("phase") == "Suspended", seconds=30)
+    done = status_of(after, "done")
+    assert (done["phase"], done["attempt"], done["metrics"]) == ("Succeeded", 2, {"accuracy": 0.97})
+    assert done["packageURI"] == "s3://after/store/packages/x"
+    assert [event for event in after.plane.audited() if made_a_job(event)] == []
+    assert restored["waiting"] == [f"{TEAM}/long"]
+    after.plane.api.patch(f"{OURS}/trainingruns/long", {"spec": {"suspend": False}})
+    (job,) = eventually(lambda: after.plane.api.list(f"{RAY}/rayjobs"), seconds=60)
+    assert job["metadata"]["name"] == "long-4"  # the attempt after the one that was lost
+    assert "s3://after/store/runs/long/checkpoints/7" in json.dumps(job["spec"])
+    assert [event for event in after.plane.audited() if made_a_job(event)]
+
+
+def made_a_job(event: Object) -> bool:
+    """Whether what the API server was asked may make a RayJob: applied or posted."""
+    return event["objectRef"].get("resource") == "rayjobs" and event["verb"] in ("create", "patch", "update")
 
 
 def status_of(site: Site, name: str) -> Object:
@@ -250,6 +258,28 @@ def test_a_cluster_in_use_is_refused_and_says_what_is_in_it(
     assert [kept["restored"][kind] for kind in ("TrainingRun", "ModelDeployment", "ModelMonitor")] == [0, 0, 0]
 
 
+def test_overwriting_makes_objects_what_they_were_and_takes_no_training_back(
+    restored: dict[str, Any], backup: dict[str, Any], after: Site
+) -> None:
+    api, words = after.plane.api, ("restore", backup["uri"], "--yes", "--existing", "overwrite")
+    api.patch(f"{OURS}/trainingruns/long", {"spec": {"suspend": False}})
+    refused = after.headrace(*words, code=2)
+    assert (refused["error"]["code"], f"{TEAM}/long" in refused["error"]["message"]) == ("target-busy", True)
+    api.patch(f"{OURS}/trainingruns/long", {"spec": {"suspend": True}})
+    eventually(lambda: status_of(after, "long").get("phase") == "Suspended", seconds=60)
+    attempts = [status_of(after, name)["attempt"] for name in ("done", "long")]
+    right = api.get(f"{OURS}/modeldeployments/houses")["spec"]
+    others = {"model": {"version": None, "alias": "other"}, "autoscaling": {"maxReplicas": 4}}
+    api.patch(f"{OURS}/modeldeployments/houses", {"spec": others})
+    assert api.get(f"{OURS}/modeldeployments/houses")["spec"] != right
+
+    written = after.headrace(*words)["restored"]
+
+    assert [written[kind] for kind in ("TrainingRun", "ModelDeployment", "ModelMonitor")] == [0, 1, 1]
+    assert api.get(f"{OURS}/modeldeployments/houses")["spec"] == right
+    assert [status_of(after, name)["attempt"] for name in ("done", "long")] == attempts
+
+
 def test_restricted_pod_security_takes_the_pods_of_backups_and_of_restores(before: Site, rendered: Objects) -> None:
     api, jobs = before.plane.api, f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs"
     api.apply(rendered.one("CronJob", "headrace-backup"), "testbed", force=True)
@@ -273,13 +303,25 @@ def pods_of(site: Site, job: str) -> list[Object]:
 
 
 def test_two_backups_at_once_are_one(before: Site) -> None:
-    lock = "nightly/lock.json"
-    other = json.dumps({"holder": "another pod", "time": 9e9, "draw": "x", "host": "elsewhere"})
-    before.s3.client().put_object(Bucket="backups", Key=lock, Body=other.encode())
-    refused = before.headrace("backup", BACKUPS, code=1)
+    place, stop = {"Bucket": "backups", "Key": "nightly/lock.json"}, threading.Event()
+    client = before.s3.client()
+
+    def work() -> None:
+        while not stop.wait(0.2):
+            record = {"holder": "another pod", "time": time.time(), "draw": "x", "host": "elsewhere"}
+            client.put_object(**place, Body=json.dumps(record).encode())
+
+    other = threading.Thread(target=work)
+    other.start()
+    try:
+        eventually(lambda: client.list_objects_v2(Bucket="backups", Prefix=place["Key"]).get("Contents"))
+        refused = before.headrace("backup", BACKUPS, code=1)
+    finally:
+        stop.set()
+        other.join()
+        client.delete_object(**place)
     assert refused["error"]["code"] == "backup-locked"
     assert "another pod" in refused["error"]["message"]
-    before.s3.client().delete_object(Bucket="backups", Key=lock)
 
 
 def test_the_destination_may_be_another_s3_store_with_its_own_keys(before: Site, tmp_path: Path) -> None:

@@ -157,6 +157,7 @@ def register(site: Site) -> None:
     store.claim_attempt(RUN_ID, "1.1")
     store.write_json(store.uri("runs", RUN_ID, "steps", "train", "1", "result.json"), {"package": uri})
     store.write_bytes(store.uri("runs", RUN_ID, "checkpoints", "3", "model.safetensors"), os.urandom(10_000))
+    store.write_json(store.uri("splits", "abc", "split.json"), {"rows": 8})
     root = site.store.replace("/store", "/mlflow")  # a server would say so; we go to the database itself
     client(site.database).create_experiment("houses", artifact_location=f"{root}/1")
     run = TrackedRun.open(RUN_ID, "houses")
