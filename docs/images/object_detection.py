@@ -84,10 +84,10 @@ SYSTEMS = (
     (
         "SSD, small",
         (
-            network("stem\n/4"),
-            network("stages\n/8, /16, /32"),
+            network("stem\n/2"),
+            network("stages\n/4 to /32"),
             network("top-down path"),
-            regions("3 maps, boxes of\nthe data's sizes", 1.2),
+            regions("4 maps, boxes of\nthe data's sizes", 1.2),
             answer("3x3 each:\nclass, box"),
             NMS,
         ),

@@ -274,6 +274,19 @@ def test_ssd_gives_each_object_a_default_box_however_little_it_fits() -> None:
     assert match(defaults, other).ignored.tolist() == [[True, False, False]]
 
 
+@pytest.mark.parametrize(
+    ("anchors", "used"),
+    [(((9, 9), (300, 300)), [0, 3]), (((90, 80),), [2]), (((16, 16), (35, 34), (47, 48)), [0, 1, 2])],
+)
+def test_ssd_puts_boxes_on_the_map_made_for_their_size_and_trains_all_it_has(anchors: Any, used: list[int]) -> None:
+    network = small("ssd", anchor_sizes=anchors)
+    assert network.used == used
+    sides = [96 // x.shape[3] for x in network.maps(torch.zeros(1, 3, 64, 96))]
+    assert sides == [4 * 2**level for level in used]
+    total(network.train()(torch.randn(2, 3, 64, 96), targets(ONE, [])).losses).backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())  # DDP waits for each
+
+
 def test_the_loss_of_yolov1_is_equation_three() -> None:
     network = small("yolov1", grid=3, boxes=2)
     network.grid = 3

@@ -17,7 +17,7 @@ from headrace_models.detection.outputs import DetectorOutput, Targets, Threshold
 SCALE = (10.0, 10.0, 5.0, 5.0)  # of offsets; the published code's variances of .1 and .2
 MATCHED = 0.5  # IoU from which a default box learns an object
 NEGATIVES = 3  # that are learned for each positive, the hardest first
-FINEST = 8  # pixels: the stride of the finest map
+FINEST = 4  # pixels: the stride of the finest map
 SIDES = 4  # strides: the side of the objects that a map is for, as in the paper's figure 2 (30 pixels at 8, 60 at 16)
 
 
@@ -152,8 +152,8 @@ def ssd_losses(scores: Tensor, by: Tensor, defaults: Tensor, targets: Targets) -
 class Ssd(SsdBase):
     """SSD on a small residual backbone, for pictures of about 100 to 500 pixels.
 
-    Input `[batch, in_channels, height, width]`; see `headrace_models.detection.outputs`. Feature maps of strides 8, 16,
-    32, ... are made by halving; a top-down path adds the coarse ones to the fine ones. Losses: see `ssd_losses`. To
+    Input `[batch, in_channels, height, width]`; see `headrace_models.detection.outputs`. Feature maps of strides 4, 8,
+    16, ... are made by halving; a top-down path adds the coarse ones to the fine ones. Losses: see `ssd_losses`. To
     expect: docs/models/detection.md.
 
     Differs from the paper: the default boxes are not of fixed scales and ratios but the usual sizes of the training
@@ -174,7 +174,7 @@ class Ssd(SsdBase):
         anchor_sizes: Sequence[Sequence[float]],
         in_channels: int = 3,
         width: int = 16,
-        levels: int = 3,
+        levels: int = 4,
         activation: str = "silu",
         score_threshold: float = 0.05,
         nms_threshold: float = 0.45,
@@ -186,23 +186,25 @@ class Ssd(SsdBase):
         self.used = list(sizes)
         self._sizes = [torch.tensor(each) for each in sizes.values()]
         a, w = activation, width
-        self.stem = nn.Sequential(Convolution(in_channels, w, stride=2, activation=a), Stage(w, 2 * w, 1, a))
-        inside = [2 * w, *([4 * w] + [8 * w] * (levels - 1))[: levels - 1]]
-        outside = [4 * w, *[8 * w] * (levels - 1)]
+        self.stem = Convolution(in_channels, w, stride=2, activation=a)
+        outside = [2 * w, 4 * w, *[8 * w] * levels][:levels]
+        inside = [w, *outside[:-1]]
         self.stages = nn.ModuleList(Stage(i, o, 1, a) for i, o in zip(inside, outside, strict=True))
-        self.reduce = nn.ModuleList(Convolution(o, 4 * w, 1, activation=a) for o in outside)
+        self.reduce = nn.ModuleList(Convolution(o, 4 * w, 1, activation=a) for o in outside[self.used[0] :])
         self.smooth = nn.ModuleList(Convolution(4 * w, 4 * w, activation=a) for _ in self.used)
 
     def maps(self, image: Tensor) -> list[Tensor]:
         """See `SsdBase.maps`."""
+        first = self.used[0]  # finer ones are on the way only
         x, found = self.stem(image), list[Tensor]()
-        for stage, reduce in zip(self.stages, self.reduce, strict=True):
+        for level, stage in enumerate(self.stages):
             x = stage(x)
-            found.append(reduce(x))
-        for level in range(len(found) - 1, 0, -1):
-            finer = found[level - 1]
-            found[level - 1] = finer + functional.interpolate(found[level], size=finer.shape[2:], mode="nearest")
-        return [smooth(found[level]) for smooth, level in zip(self.smooth, self.used, strict=True)]
+            if level >= first:
+                found.append(self.reduce[level - first](x))
+        for place in range(len(found) - 1, 0, -1):
+            finer = found[place - 1]
+            found[place - 1] = finer + functional.interpolate(found[place], size=finer.shape[2:], mode="nearest")
+        return [smooth(found[level - first]) for smooth, level in zip(self.smooth, self.used, strict=True)]
 
     def sizes(self, level: int, image_size: tuple[int, int]) -> Tensor:
         """See `SsdBase.sizes`."""
