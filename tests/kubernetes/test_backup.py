@@ -221,7 +221,7 @@ def test_the_operator_serves_again_and_runs_nothing_that_had_run(restored: dict[
 
 def made_a_job(event: Object) -> bool:
     """Whether what the API server was asked may make a RayJob: applied or posted."""
-    return event["objectRef"].get("resource") == "rayjobs" and event["verb"] in ("create", "patch", "update")
+    return event.get("objectRef", {}).get("resource") == "rayjobs" and event["verb"] in ("create", "patch", "update")
 
 
 def status_of(site: Site, name: str) -> Object:

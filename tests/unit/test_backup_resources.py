@@ -182,6 +182,15 @@ def test_a_training_that_is_there_is_never_taken_back(existing: Existing) -> Non
         assert json.dumps(cluster.objects) == before
 
 
+def test_a_restored_training_that_went_on_and_was_suspended_is_not_half_made() -> None:
+    cluster, wanted = Cluster(), restored(under_way(), MOVED, NAME)
+    cluster.create(TRAINING_RUN, wanted.manifest)
+    assert make(wanted, cluster, Existing.keep)  # killed before its status was there
+    cluster.patch_status(TRAINING_RUN, "digits", {"attempt": 3})
+    assert not make(wanted, cluster, Existing.keep)
+    assert cluster.objects["digits"]["status"]["attempt"] == 3
+
+
 def test_nothing_is_written_over_while_a_training_goes_on() -> None:
     cluster = Cluster()
     wanted = restored(under_way(), MOVED, NAME)

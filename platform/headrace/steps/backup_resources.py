@@ -196,5 +196,7 @@ def _half_made(wanted: Restored, namespace: Namespace) -> bool:
     there = namespace.get(wanted.kind, wanted.name) or {}
     annotations = (there.get("metadata") or {}).get("annotations") or {}
     source = wanted.manifest["metadata"]["annotations"][RESTORED_ANNOTATION]
-    suspended = (there.get("spec") or {}).get("suspend") is True
-    return wanted.kind is TRAINING_RUN and suspended and annotations.get(RESTORED_ANNOTATION) == source
+    if (there.get("spec") or {}).get("suspend") is not True or annotations.get(RESTORED_ANNOTATION) != source:
+        return False
+    attempts = [int((status or {}).get("attempt") or 0) for status in (there.get("status"), wanted.status)]
+    return wanted.ended or attempts[0] < attempts[1]  # else its status is there; it may have gone on since
