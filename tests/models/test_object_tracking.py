@@ -151,6 +151,19 @@ def test_a_picture_that_is_no_frame_is_refused_in_a_sentence() -> None:
         task().decode(bad)
 
 
+def test_what_a_zoom_leaves_out_takes_its_track_along() -> None:
+    import random
+
+    made = task(augment="flips-zoom")
+    edge = [[0.0, 0, 6, 6], [58.0, 58, 64, 64], [0.0, 58, 6, 64], [58.0, 0, 64, 6]]
+    example = made.decode(sample(1, edge, [1, 2, 3, 4]))
+    varied = [made.augment(example, random.Random(seed)) for seed in range(60)]
+    assert {len(each["tracks"]) for each in varied} > {4}  # some vanish
+    assert all(len(each["tracks"]) == len(each["labels"]) == len(each["boxes"]) for each in varied)
+    assert all((each["labels"] == each["tracks"] % 2).all() for each in varied)
+    made.collate(varied)
+
+
 def test_the_film_shows_the_first_video_in_its_order() -> None:
     made = task(tracker={"name": "sort", "min_hits": 1})
     samples = [sample(frame, walk(frame), [1, 2], name) for frame in (3, 1, 2) for name in ("b", "a")]

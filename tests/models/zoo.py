@@ -21,7 +21,7 @@ from headrace.training.components import make_model, make_objective, make_traine
 from headrace.training.group import Group
 from headrace.training.loop import Trainer, judge
 from headrace.training.progress import Teller
-from headrace_models.tasks import Sample, Schema, Task, build_task
+from headrace_models.tasks import Sample, Schema, Task, build_tasks
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "zoo"
 ALONE = Group(0, 1, torch.device("cpu"))
@@ -47,7 +47,7 @@ def example(name: str) -> dict[str, Any]:
 def train(spec: Mapping[str, Any], training: Sequence[Sample], test: Sequence[Sample], schema: Schema) -> Trained:
     """Train on TRAINING as SPEC's `tasks`, `model` and `train` say, and judge the last weights on TEST."""
     settings, silent = spec["train"], Teller(speaks=False)
-    task = build_task(spec["tasks"][0], schema)
+    task = build_tasks(spec["tasks"], schema)
     task.learn([task.summarise(training)])
     examples, schedule = Examples(training, task), share_out(int(settings["batch_size"]), [len(training)])
     seed_everything(seed_of(settings["seed"], "model"))

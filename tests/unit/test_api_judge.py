@@ -54,8 +54,8 @@ def test_a_right_one_has_nothing_said_of_it() -> None:
         ({"data": {"source": "builtin:digit", "format": "image-folder"}}, "spec.data.source", "write `builtin:digits`"),
         (
             {"tasks": [{"name": "image-classification"}, {"name": "tabular-regression"}]},
-            "spec.tasks",
-            "make a TrainingRun for each task",
+            "spec.tasks[1].name",
+            "make a spec for each task",
         ),
     ],
 )

@@ -437,20 +437,33 @@ def test_local_data_cannot_go_to_a_cluster(tmp_path: Path) -> None:
 
 
 def test_several_tasks_name_their_metrics_and_each_needs_a_loss(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
     several = document(
-        data={"source": str(tmp_path / "t.csv"), "format": "csv", "label": "b"},
-        model="mlp",
-        gate=["tabular-classification.accuracy > 0.5", "rmse < 1"],
-        train={"losses": [{"name": "mse", "task": "tabular-regression"}, {"name": "mse", "task": "other"}]},
-        tasks=["tabular-classification", "tabular-regression"],
+        data={"source": "builtin:digit-scenes", "format": "voc"},
+        model="multi-task",
+        gate=["image-classification.accuracy > 0.5", "iou > 0.5"],
+        train={"losses": [{"name": "dice", "task": "semantic-segmentation"}, {"name": "mse", "task": "other"}]},
+        tasks=["image-classification", "semantic-segmentation"],
     )
     del several["task"]
     where = {finding.where: finding for finding in findings(several)}
     assert set(where) == {"gate[1]", "train.losses[1].task", "train.losses"}
-    assert "tabular-regression.rmse" in where["gate[1]"].allowed
-    twice = {**several, "tasks": ["tabular-regression", "tabular-regression"], "gate": [], "train": {}}
-    assert only(twice).where == "tasks[1]"
+    assert "semantic-segmentation.iou" in where["gate[1]"].allowed
+    twice = {**several, "tasks": ["semantic-segmentation"] * 2, "model": "unet", "gate": [], "train": {}}
+    assert "tasks[1]" in {finding.where for finding in findings(twice)}
+
+
+def test_tasks_that_cannot_be_joined_and_models_that_cannot_join_are_told() -> None:
+    several = document(data={"source": "builtin:digit-scenes", "format": "voc"}, model="multi-task", gate=[], train={})
+    del several["task"]
+    joined = {**several, "tasks": ["image-classification", "semantic-segmentation"]}
+    assert [loss.task for loss in load_spec(joined).train.losses] == joined["tasks"]
+    assert "multi-task" in only({**joined, "model": "unet"}).allowed
+    assert "unet" in only({**joined, "tasks": ["semantic-segmentation"]}).allowed
+    apart = {
+        finding.where: finding
+        for finding in findings({**joined, "tasks": ["image-classification", "object-detection"]})
+    }
+    assert "semantic-segmentation" in apart["tasks[1]"].allowed
 
 
 # a model of one's own

@@ -6,7 +6,7 @@ the thing is built. Arguments are pydantic models that forbid extra keys: their 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Literal
@@ -49,9 +49,11 @@ class TaskCard(Card):
     metrics: Mapping[str, Direction] = field(default_factory=dict)  # the first is the primary one
     losses: tuple[str, ...] = ()  # the first is the default
     formats: tuple[str, ...] = ()  # data formats it can read
+    default_format: str = ""  # of several, the one that a spec need not name
     default_model: str = ""  # what `headrace init` proposes
     label_kind: Literal["class", "number", "annotation"] = "class"  # what the label is; splitting reads it so
     masks: bool = False  # whether an annotation must hold a mask; formats then read them
+    composes: bool = False  # whether it can be one of several tasks of one model
 
     @property
     def primary_metric(self) -> str:
@@ -67,9 +69,19 @@ class ModelCard(Card):
     """
 
     tasks: tuple[str, ...] = ()
+    together: bool = False  # it does several tasks at once, and only so
     parameters: int | None = None  # published size at the source's own shape, where there is one
     debug: Mapping[str, Any] = field(default_factory=dict)  # arguments of a size that trains on a CPU in seconds
     metric: str = ""  # what to expect of it: data, metric and value
+
+    def suits(self, names: Sequence[str]) -> bool:
+        """Whether it does the tasks called NAMES, all of them with one network."""
+        return all(name in self.tasks for name in names) and (len(names) > 1) == self.together
+
+    @property
+    def does(self) -> str:
+        """Its tasks, for a message."""
+        return " and ".join(self.tasks) + " together" if self.together else ", ".join(self.tasks)
 
 
 @dataclass(frozen=True)

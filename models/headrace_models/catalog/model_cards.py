@@ -10,6 +10,7 @@ from headrace_models.catalog.activation_cards import ActivationName
 from headrace_models.catalog.cards import Arguments, ModelCard
 from headrace_models.catalog.classification_cards import CLASSIFICATION_MODELS
 from headrace_models.catalog.detection_cards import DETECTION_MODELS
+from headrace_models.catalog.segmentation_cards import SEGMENTATION_MODELS
 
 Width = Annotated[int, Field(ge=1, le=65_536)]
 
@@ -36,4 +37,5 @@ MODELS = (
     ),
     *CLASSIFICATION_MODELS,
     *DETECTION_MODELS,
+    *SEGMENTATION_MODELS,
 )

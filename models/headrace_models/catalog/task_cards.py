@@ -8,6 +8,7 @@ from pydantic import Field
 
 from headrace_models.catalog.cards import Arguments, Direction, TaskCard
 from headrace_models.catalog.detection_cards import DETECTION_TASKS
+from headrace_models.catalog.segmentation_cards import SEGMENTATION_TASKS
 from headrace_models.catalog.tracking_cards import TRACKING_TASKS
 
 Pixels = Annotated[int, Field(ge=8, le=1024)]
@@ -60,8 +61,10 @@ TASKS = (
         ImageClassificationArguments,
         metrics=CLASSIFICATION_METRICS,
         losses=CLASSIFICATION_LOSSES,
-        formats=("image-folder",),
+        formats=("image-folder", "voc", "coco"),
+        default_format="image-folder",
         default_model="resnet8",
+        composes=True,
     ),
     TaskCard(
         "tabular-classification",
@@ -86,4 +89,5 @@ TASKS = (
     ),
     *DETECTION_TASKS,
     *TRACKING_TASKS,
+    *SEGMENTATION_TASKS,
 )

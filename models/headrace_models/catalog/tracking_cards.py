@@ -49,13 +49,16 @@ def _named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+TrackerName = Literal["sort", "byte-track"]
 Tracker = Annotated[SortTracker | ByteTracker, Field(discriminator="name")]
 
 
 class ObjectTrackingArguments(ObjectDetectionArguments):
     """Arguments of `object-tracking`: those of `object-detection`, and the tracker."""
 
-    tracker: Annotated[Tracker, BeforeValidator(_named)] = Field(
+    tracker: Annotated[
+        Tracker, BeforeValidator(_named, json_schema_input_type=TrackerName | SortTracker | ByteTracker)
+    ] = Field(
         SortTracker(),
         description="Who joins the boxes of frames to tracks: `sort` (fast, forgets what is hidden) or `byte-track` "
         "(uses weak detections too, remembers hidden objects), or {name: ..., and its own arguments}.",

@@ -18,6 +18,7 @@ from torch.nn import functional
 from headrace.base.errors import InvalidInput
 from headrace_models.catalog.names import listed, nearest
 
+IGNORED = -1  # the class index of a place that does not count
 Weights = Literal["balanced"] | Mapping[str, float] | None
 
 
@@ -25,6 +26,7 @@ class Loss(nn.Module):
     """Base of all losses."""
 
     takes: Literal["classes", "values", "sequences"] = "values"
+    whole_samples = False  # of samples with many places (pixels): whether it wants them whole, or each place apart
 
     def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
         """The batch's mean loss, a scalar."""
@@ -130,17 +132,20 @@ class Hinge(_ClassLoss):
 class Dice(Loss):
     """1 - 2 sum(p q) / (sum(p²) + sum(q²)), q being 1 for the true class of a place and 0 for the others.
 
-    Scores `[batch, classes, ...]` and class indices `[batch, ...]`; sums go over all classes and places of a sample.
+    Scores `[batch, classes, ...]` and class indices `[batch, ...]`; sums go over all classes and places of a sample,
+    but for places that are IGNORED.
     """
 
     takes = "classes"
+    whole_samples = True
 
     def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
         """See `Loss.forward`."""
-        p = outputs.float().softmax(dim=1)
-        q = torch.zeros_like(p).scatter(1, target[:, None], 1.0)
+        known = (target != IGNORED)[:, None]
+        p = outputs.float().softmax(dim=1) * known
+        q = torch.zeros_like(p).scatter(1, target.clamp(min=0)[:, None], 1.0) * known
         shared, total = (value.flatten(1).sum(dim=1) for value in (p * q, p.square() + q.square()))
-        return (1 - 2 * shared / total).mean()
+        return (1 - 2 * shared / total.clamp(min=1e-6)).mean()
 
 
 class Ctc(Loss):

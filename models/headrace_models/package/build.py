@@ -43,11 +43,12 @@ def build_model(model: Mapping[str, Any], task: Task, code_dir: str | os.PathLik
         return _call(name, target, task.model_facts(), args)
     card = catalog.get("model", name)
     assert isinstance(card, ModelCard)
-    if task.card.name not in card.tasks:
-        able = [c.name for c in catalog.models().values() if task.card.name in c.tasks]
+    names = task.names
+    if not card.suits(names):
+        able = [c.name for c in catalog.models().values() if c.suits(names)]
         raise InvalidInput(
-            f"the model {name!r} does {', '.join(card.tasks)}, not {task.card.name}",
-            action=f"choose one of: {', '.join(able)}",
+            f"the model {name!r} does {card.does}, not {task.card.name}",
+            action=f"choose one of: {', '.join(able)}" if able else "take another task",
         )
     checked = catalog.arguments(card, args, "model.args").model_dump()
     return _call(name, card.load(), task.model_facts(), checked)

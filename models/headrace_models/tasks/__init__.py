@@ -1,7 +1,7 @@
 """What is particular to a kind of problem, behind one protocol."""
 
 from headrace_models.tasks.base import BadInput, Sample, Schema, Signature, Task, TensorSpec
-from headrace_models.tasks.build import build_task, task_from_record
+from headrace_models.tasks.build import build_task, build_tasks, task_from_record
 
 __all__ = [
     "BadInput",
@@ -11,5 +11,6 @@ __all__ = [
     "Task",
     "TensorSpec",
     "build_task",
+    "build_tasks",
     "task_from_record",
 ]

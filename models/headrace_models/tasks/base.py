@@ -46,6 +46,13 @@ class WithAuxiliary(NamedTuple):
     auxiliary: tuple[tuple[float, Any], ...]  # (weight, outputs)
 
 
+class MultiTaskOutput(NamedTuple):
+    """What a network gives that does several tasks at once."""
+
+    outputs: dict[str, Any]  # by the task's name, as a network for that task alone would give them
+    log_variances: dict[str, torch.Tensor]  # scalars, of the tasks whose losses count by learned uncertainty
+
+
 class BadInput(ValueError):
     """A request or sample that cannot be decoded; the message is one sentence for whoever sent it."""
 
@@ -214,6 +221,19 @@ class Task(ABC):
     @abstractmethod
     def loss(self, outputs: Any, batch: Batch, loss: Any) -> torch.Tensor:
         """The mean loss of the batch, a scalar. LOSS is what the loss card's target built."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its tasks: its own, or of those that are joined in it."""
+        return (self.card.name,)
+
+    def part(self, name: str) -> Task:
+        """The task called NAME: this one, or one of those that are joined in it."""
+        return self
+
+    def loss_of(self, name: str, outputs: Any, batch: Batch, loss: Any) -> torch.Tensor:
+        """`total_loss` of the task called NAME."""
+        return self.total_loss(outputs, batch, loss)
 
     def total_loss(self, outputs: Any, batch: Batch, loss: Any) -> torch.Tensor:
         """`loss` of OUTPUTS, plus that of the auxiliary ones by their weights where a network gives `WithAuxiliary`."""

@@ -78,7 +78,7 @@ def _cut(example: Example, width: int, height: int) -> Example:
         clipped = whole.clip(0, limit)
         seen = _area(clipped) / np.maximum(_area(whole), 1e-6)
         left = seen > 0
-        result |= {name: example[name][left] for name in ("labels", "crowd")}
+        result |= {name: example[name][left] for name in ("labels", "crowd", "tracks") if name in example}
         result["boxes"] = clipped[left]
         result["ignore"] = example["ignore"][left] | (seen[left] < LEAST_SEEN)
     return result

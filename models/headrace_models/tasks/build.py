@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from headrace_models import catalog
@@ -20,8 +20,21 @@ def build_task(record: Mapping[str, Any], schema: Schema) -> Task:
     return cast(Task, card.load()(args, schema))
 
 
+def build_tasks(records: Sequence[Mapping[str, Any]], schema: Schema) -> Task:
+    """The task that a spec's RECORDS make: the only one, or one that joins them. Raises as `build_task`."""
+    if len(records) == 1:
+        return build_task(records[0], schema)
+    from headrace_models.tasks.multi_task import MultiTask
+
+    return MultiTask([build_task(record, schema) for record in records])
+
+
 def task_from_record(record: Mapping[str, Any]) -> Task:
     """The task that `Task.to_record` described, with all it learned."""
+    if "tasks" in record:
+        from headrace_models.tasks.multi_task import MultiTask
+
+        return MultiTask([task_from_record(part) for part in record["tasks"]])
     card = catalog.get("task", str(record["name"]))
     args = catalog.arguments(card, record.get("args") or {}, f"tasks.{card.name}.args")
     return cast(Task, card.load()(args, Schema.from_record(record["schema"]), record["preprocessing"]))

@@ -44,6 +44,8 @@ class Classification(Task):
         value = sample.labels.get(self.schema.label or "label")
         if value is None:
             return None
+        if isinstance(value, Mapping):  # an annotation, whose objects are all of one class
+            value = next(iter(value["names"]), None)
         if str(value) not in self._index:
             raise BadInput(f"the label {value!r} of {sample.sample_id} is none of the {len(self.classes)} classes")
         return self._index[str(value)]

@@ -19,20 +19,11 @@ from headrace_models.catalog.task_cards import TASKS, ImageClassificationArgumen
 from headrace_models.tasks import pictures
 from headrace_models.tasks.base import Arrays, BadInput, Batch, Example, Sample, Signature, TensorSpec
 from headrace_models.tasks.classification import Classification
-from headrace_models.tasks.picture_task import (
-    INPUT,
-    PictureMeasures,
-    PictureTask,
-    learn_pixels,
-    median,
-    only_size,
-    picture_bytes,
-)
+from headrace_models.tasks.picture_task import INPUT, Fitted, PictureMeasures, PictureTask, learn_pixels, picture_bytes
+from headrace_models.tasks.picture_variation import varied
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-SMALLEST, LARGEST, MULTIPLE = 32, 224, 8  # pixels: bounds of a learned size where pictures differ
 
 
 class ImageClassification(PictureTask, Classification):
@@ -55,60 +46,35 @@ class ImageClassification(PictureTask, Classification):
         """Size, channels and normalisation, as the arguments say or from the pictures."""
         pixels = learn_pixels(summaries, self.args.channels)
         self.preprocessing = {
-            "image_size": list(self._size(summaries)),
+            "image_size": list(self.usual_size(summaries, self.args.image_size)),
             **pixels,
             "class_counts": np.sum([part["class_counts"] for part in summaries], axis=0).tolist(),
         }
-
-    def _size(self, summaries: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
-        asked = self.args.image_size
-        if asked is not None:
-            return (asked, asked) if isinstance(asked, int) else (asked[0], asked[1])
-        only = only_size(summaries)
-        if only is not None and max(only) <= LARGEST and min(only) >= MULTIPLE:
-            return only
-        side = round(min(max(median(summaries, "sides"), SMALLEST), LARGEST) / MULTIPLE) * MULTIPLE
-        return side, side
 
     def model_facts(self) -> dict[str, Any]:
         """See the module."""
         height, width = self.image_size
         return {
-            **self.picture_facts(),
             "num_classes": len(self.classes),
             "num_outputs": len(self.classes),
+            **self.picture_facts(),
             "in_features": self.preprocessing["channels"] * height * width,
         }
 
     # samples to batches
 
-    def decode(self, sample: Sample) -> Example:
-        """`{"image": uint8 [channels, height, width], "label": int}`; no label where the sample has none."""
-        example: Example = {"image": self.fitted(pictures.decode(picture_bytes(sample))).pixels}
+    def labelled(self, sample: Sample, fitted: Fitted) -> Example:
+        """`label`, an index."""
         label = self.label_of(sample)
-        return example if label is None else {**example, "label": label}
+        return {} if label is None else {"label": label}
 
     def augment(self, example: Example, rng: random.Random) -> Example:
         """The variation that `args.augment` names; what a shift uncovers repeats the edge."""
-        kind, image = self.args.augment, example["image"]
-        if kind in ("flip", "crop-flip") and rng.random() < 0.5:
-            image = image[:, :, ::-1]
-        if kind in ("shift", "crop-flip"):
-            _, height, width = image.shape
-            down, right = (max(1, size // 8) for size in (height, width))
-            padded = np.pad(image, ((0, 0), (down, down), (right, right)), mode="edge")
-            top, left = rng.randint(0, 2 * down), rng.randint(0, 2 * right)
-            image = padded[:, top : top + height, left : left + width]
-        return {**example, "image": image}
+        return varied(example, self.args.augment, rng)
 
-    def collate(self, examples: Sequence[Example]) -> Batch:
-        """`{"image": uint8 [batch, channels, height, width], "label": int64 [batch]}`."""
-        image = torch.from_numpy(np.stack([example["image"] for example in examples]))
-        return {"image": image, **self.label_tensor(examples)}
-
-    def inputs(self, batch: Batch) -> tuple[torch.Tensor, ...]:
-        """The normalised pictures, on the batch's device."""
-        return (self.normalised(batch["image"]),)
+    def label_tensors(self, examples: Sequence[Example]) -> Batch:
+        """`label` int64 [batch]."""
+        return self.label_tensor(examples)
 
     # judging
 
@@ -140,7 +106,7 @@ class ImageClassification(PictureTask, Classification):
         if given.dtype in (np.float32, np.float64, np.float16):
             return {"image": torch.from_numpy(self._floats(given))}
         rows = self.fitted_rows(given, "BYTES (an encoded picture), UINT8, FP32")
-        return {"image": torch.from_numpy(np.stack([row.pixels for row in rows]))}
+        return self.collate([{INPUT: row.pixels} for row in rows])
 
     def _floats(self, given: np.ndarray) -> np.ndarray:
         wanted = (self.preprocessing["channels"], *self.image_size)

@@ -17,9 +17,10 @@ from PIL import Image
 
 from headrace.base.errors import DataInvalid
 from headrace_models.tasks import pictures
-from headrace_models.tasks.base import Arrays, BadInput, Sample, Task, TensorSpec
+from headrace_models.tasks.base import Arrays, BadInput, Batch, Example, Sample, Task, TensorSpec
 
 INPUT = "image"
+SMALLEST, LARGEST, MULTIPLE = 32, 224, 8  # pixels: bounds of a learned size where pictures differ
 MEASURED = 2000  # pictures of each worker whose pixels are measured; sizes and modes are taken of all
 
 
@@ -128,7 +129,46 @@ class PictureTask(Task):
         """The facts that any network for pictures may ask for: in_channels, image_size."""
         return {"in_channels": self.preprocessing["channels"], "image_size": self.image_size}
 
+    def usual_size(
+        self, summaries: Sequence[Mapping[str, Any]], asked: int | tuple[int, int] | None
+    ) -> tuple[int, int]:
+        """(height, width): ASKED for, or that of all pictures if they have one of at most LARGEST, or a square of the
+        median shorter side between SMALLEST and LARGEST, a multiple of MULTIPLE."""
+        if asked is not None:
+            return (asked, asked) if isinstance(asked, int) else (asked[0], asked[1])
+        only = only_size(summaries)
+        if only is not None and max(only) <= LARGEST and min(only) >= MULTIPLE:
+            return only
+        side = round(min(max(median(summaries, "sides"), SMALLEST), LARGEST) / MULTIPLE) * MULTIPLE
+        return side, side
+
     # training and evaluation
+
+    def fitted_sample(self, sample: Sample) -> Fitted:
+        """SAMPLE's picture, stretched to the network's size."""
+        return self.fitted(pictures.decode(picture_bytes(sample)))
+
+    def labelled(self, sample: Sample, fitted: Fitted) -> Example:
+        """What SAMPLE's labels, of the picture as FITTED, add to its example; nothing where there are none."""
+        return {}
+
+    def label_tensors(self, examples: Sequence[Example]) -> Batch:
+        """What the labels of EXAMPLES add to their batch; nothing where some have none."""
+        return {}
+
+    def decode(self, sample: Sample) -> Example:
+        """`image` uint8 [channels, height, width], and what `labelled` adds."""
+        fitted = self.fitted_sample(sample)
+        return {INPUT: fitted.pixels, **self.labelled(sample, fitted)}
+
+    def collate(self, examples: Sequence[Example]) -> Batch:
+        """`image` uint8 [batch, channels, height, width], and what `label_tensors` adds."""
+        image = torch.from_numpy(np.stack([example[INPUT] for example in examples]))
+        return {INPUT: image, **self.label_tensors(examples)}
+
+    def inputs(self, batch: Batch) -> tuple[Any, ...]:
+        """The normalised pictures, on the batch's device."""
+        return (self.normalised(batch[INPUT]),)
 
     def fitted(self, image: Image.Image) -> Fitted:
         """An upright picture of mode L or RGB, stretched to the network's size."""

@@ -72,7 +72,7 @@ def judge_training_run(spec: TrainingRunSpec) -> Judgement:
         for finding in folded.findings
         if finding.where in doubtful
     ]
-    errors += [*_several_tasks(spec), *_builtin(spec)]
+    errors += _builtin(spec)
     warnings += [*_idle_gpus(spec), *_store_of_a_pod(spec)]
     return Judgement([_camel(finding) for finding in errors], [_camel(finding) for finding in warnings])
 
@@ -86,12 +86,6 @@ def _doubtful(record: Mapping[str, Any]) -> set[str]:
     if record["model"]["name"] not in catalog.models():
         places.add("model.name")
     return places
-
-
-def _several_tasks(spec: TrainingRunSpec) -> Iterator[Finding]:
-    if len(spec.tasks) > 1:  # as headrace.training.components.only_task has it, only sooner
-        names = ", ".join(task.name for task in spec.tasks)
-        yield Finding("tasks", names, "one task: one model does one", "make a TrainingRun for each task")
 
 
 def _builtin(spec: TrainingRunSpec) -> Iterator[Finding]:

@@ -15,18 +15,23 @@ from headrace_models.catalog.cards import ModelCard
 INPUTS = {
     "image-classification": "[batch, channels, height, width], float32",
     "object-detection": "[batch, channels, height, width], float32",
+    "object-tracking": "[batch, channels, height, width], float32",
+    "semantic-segmentation": "[batch, channels, height, width], float32",
     "tabular-classification": "[batch, features], float32",
     "tabular-regression": "[batch, features], float32",
 }
 OUTPUTS = {
     "image-classification": "[batch, classes], logits",
     "object-detection": "boxes [batch, max_detections, 4], scores and labels [batch, max_detections]",
+    "object-tracking": "boxes [batch, max_detections, 4], scores and labels [batch, max_detections]",
+    "semantic-segmentation": "[batch, classes, height, width], logits",
     "tabular-classification": "[batch, classes], logits",
     "tabular-regression": "[batch, 1]",
 }
 SOURCES = {
     "image-classification": "{source: ./pictures, format: image-folder}",
     "object-detection": "{source: ./pictures, format: voc}",
+    "semantic-segmentation": "{source: ./pictures, format: voc}",
 }
 TABLE = "{source: ./table.csv, format: csv, label: LABEL}"
 
@@ -111,11 +116,12 @@ def _type(schema: Mapping[str, Any]) -> str:
 
 
 def _spec(card: ModelCard) -> str:
-    task = card.tasks[0]
+    task = card.tasks[-1] if card.together else card.tasks[0]  # what is joined reads the formats of the last
+    named = f"[{', '.join(card.tasks)}]" if card.together else task
     return "\n".join(
         [
             f"name: {card.name}",
-            f"task: {task}",
+            f"task: {named}",
             f"data: {SOURCES.get(task, TABLE)}",
             f"model: {{name: {card.name}}}",
             "train: {epochs: 10, batch_size: 64}",

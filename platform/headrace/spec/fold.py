@@ -115,9 +115,9 @@ def _fold_data(folded: Folded) -> None:
         return
     data = folded.record["data"] = dict(data)
     if "format" not in data:
-        formats = {name for task in task_names(folded.record) for name in _formats(task)}
-        if len(formats) == 1:
-            data["format"] = formats.pop()
+        formats = {_format(task) for task in task_names(folded.record)}
+        if len(formats) == 1 and (only := formats.pop()):
+            data["format"] = only
     split = data.get("split", {})
     if isinstance(split, str):
         folded.origins["data", "split", "strategy"] = ("data", "split")
@@ -134,9 +134,12 @@ def _fold_data(folded: Folded) -> None:
     _share_out(split)
 
 
-def _formats(task: str) -> tuple[str, ...]:
+def _format(task: str) -> str:
+    """The format that TASK's data has if nothing is said; nothing where it must be."""
     card = catalog.tasks().get(task)
-    return card.formats if card else ()
+    if card is None:
+        return ""
+    return card.formats[0] if len(card.formats) == 1 else card.default_format
 
 
 def _share_out(split: dict[str, Any]) -> None:

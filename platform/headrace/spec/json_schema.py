@@ -27,8 +27,9 @@ def json_schema() -> Schema:
     properties = canonical["properties"]
     tasks = properties.pop("tasks")
     task = _named("task", catalog.tasks(), {})
-    properties["task"] = {**task, "description": tasks["description"]}
-    properties["tasks"] = {"type": "array", "items": task, "minItems": 1, "description": "Several tasks of one model."}
+    several = {"type": "array", "items": task, "minItems": 1, "description": "Several tasks of one model."}
+    properties["task"] = {**_any(*task["anyOf"], several), "description": tasks["description"]}
+    properties["tasks"] = several
     properties["model"] = _model(properties["model"])
     properties["data"] = _data(properties["data"])
     properties["train"] = _train(properties["train"])

@@ -95,6 +95,14 @@ def _tasks(folded: Folded) -> None:
         if isinstance(name, str) and name in seen:
             folded.report(("tasks", index, "name"), f"{shown(name)} a second time", "each task once", "remove one")
         seen.add(str(name))
+    known = _known_tasks(folded)
+    if len(known) > 1:
+        apart = [name for name, card in known.items() if not card.composes]
+        joinable = [card.name for card in catalog.tasks().values() if card.composes]
+        for name in apart:
+            place = task_names(folded.record).index(name)
+            action = "make a spec for each task, or join tasks that can be"
+            folded.report(("tasks", place, "name"), f"{shown(name)} is one of several", ", ".join(joinable), action)
 
 
 def _model(folded: Folded) -> None:
@@ -106,15 +114,14 @@ def _model(folded: Folded) -> None:
     _named(folded, model, ("model",), "model", catalog.models, MODEL_KEYS)
     if card is None:
         return
-    for task in _known_tasks(folded):
-        if task not in card.tasks:
-            suited = [other.name for other in catalog.models().values() if task in other.tasks]
-            folded.report(
-                ("model", "name"),
-                f"{shown(name)} is made for {', '.join(card.tasks)}, not for {task}",
-                listed(card.name, suited),
-                "take a model made for the task, or one of your own",
-            )
+    names = task_names(folded.record)
+    if names and len(_known_tasks(folded)) == len(names) and not card.suits(names):
+        folded.report(
+            ("model", "name"),
+            f"{shown(name)} is made for {card.does}, not for {' and '.join(names)}",
+            listed(card.name, [other.name for other in catalog.models().values() if other.suits(names)]),
+            "take a model made for the task, or one of your own",
+        )
 
 
 def _data(folded: Folded) -> None:

@@ -79,11 +79,11 @@ class Data(Part):
     """Where the samples are and how to read them."""
 
     source: Text = Field(
-        description="`builtin:digits` or another built-in set, a file or folder (relative to this file), or any fsspec URL "
-        "(s3://, gs://, https://)."
+        description="`builtin:digits` or another built-in set, a file or folder (relative to this file), or any fsspec "
+        "URL (s3://, gs://, https://)."
     )
     format: Literal["image-folder", "voc", "coco", "mot", "csv", "parquet", "text-lines", "audio-manifest"] = Field(
-        description="How the source is laid out. Default: the task's format, where it has only one."
+        description="How the source is laid out. Default: the task's usual format, where it has one."
     )
     label: Text | None = Field(
         default=None, description="Column that holds what is to be predicted; tables (csv, parquet) must name it."

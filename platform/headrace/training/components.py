@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,6 @@ from headrace.training.state import MovingAverage
 from headrace_models.layers import build_loss, build_optimizer, build_schedule
 from headrace_models.package import build_model, materialise, unpack_code
 from headrace_models.tasks.base import Arrays, Task
-
-
-def only_task(tasks: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The one task of a training. Raises InvalidInput for several."""
-    if len(tasks) != 1:
-        raise InvalidInput(
-            f"{len(tasks)} tasks are given ({', '.join(str(task['name']) for task in tasks)}); one model does one",
-            action="make a spec for each task",
-        )
-    return tasks[0]
 
 
 def fetch_code(store: Store, code: Mapping[str, Any] | None, into: Path) -> Path | None:
@@ -61,9 +51,12 @@ def make_model(
 def make_objective(train: Mapping[str, Any], task: Task, device: torch.device) -> Objective:
     """What is minimised."""
     terms = tuple(
-        LossTerm(build_loss(loss["name"], loss["args"], task).to(device), float(loss["weight"]))
+        LossTerm(
+            build_loss(loss["name"], loss["args"], task.part(loss["task"])).to(device),
+            float(loss["weight"]),
+            loss["task"],
+        )
         for loss in train["losses"]
-        if loss["task"] == task.card.name
     )
     return Objective(task, terms, device, DTYPES[train["precision"]])
 

@@ -51,10 +51,11 @@ def local_package(store: Store, uri: str, into: Path) -> Path:
         raise InvalidInput(f"there is no package at {uri}", action="was it removed from the store?") from error
 
 
-def require_comparable(task: Task, name: str, schema: Schema) -> None:
-    """Raise InvalidInput unless TASK can be measured on data of SCHEMA for the task called NAME."""
-    if task.card.name != name:
-        raise InvalidInput(f"it does {task.card.name}, not {name}", action="compare models of one task")
+def require_comparable(task: Task, names: Sequence[str], schema: Schema) -> None:
+    """Raise InvalidInput unless TASK can be measured on data of SCHEMA for the tasks called NAMES."""
+    if set(task.names) != set(names):
+        given, wanted = " and ".join(task.names), " and ".join(names)
+        raise InvalidInput(f"it does {given}, not {wanted}", action="compare models of one task")
     if task.schema.classes != schema.classes:
         ours, theirs = set(schema.classes), set(task.schema.classes)
         parts = [f"it does not know {', '.join(sorted(ours - theirs))}"] if ours - theirs else []
@@ -116,10 +117,10 @@ class Evaluator:
         found = self._store.read_json(evaluation_uri(self._store, sha256, self._fingerprint))
         return found if isinstance(found, dict) else None
 
-    def measure(self, uri: str, task_name: str) -> Evaluation:
+    def measure(self, uri: str, tasks: Sequence[str]) -> Evaluation:
         """Measure the package at URI. Raises on every worker if it fails on one."""
         with tempfile.TemporaryDirectory(prefix="headrace-package-") as scratch:
-            package, error = self._load(uri, task_name, Path(scratch))
+            package, error = self._load(uri, tasks, Path(scratch))
             errors = [found for found in self._group.gather(error and error.to_record()) if found]
             if errors or package is None:
                 raise _told(error_from_record(errors[0]))
@@ -128,11 +129,11 @@ class Evaluator:
             metrics, _, samples = judge(package.model, None, package.task, batches, self._group, self._teller)
         return Evaluation(package, metrics, samples)
 
-    def _load(self, uri: str, task_name: str, scratch: Path) -> tuple[LoadedModel | None, HeadraceError | None]:
+    def _load(self, uri: str, tasks: Sequence[str], scratch: Path) -> tuple[LoadedModel | None, HeadraceError | None]:
         try:
             folder = local_package(self._store, uri, scratch)
             package = load_package(folder, str(self._group.device))
-            require_comparable(package.task, task_name, self._schema)
+            require_comparable(package.task, tasks, self._schema)
             return package, None
         except HeadraceError as error:
             return None, error

@@ -33,10 +33,11 @@ CHECK_EVERY = 50
 
 @dataclass(frozen=True)
 class LossTerm:
-    """One term of the objective: what `build_loss` gave, and its weight."""
+    """One term of the objective: what `build_loss` gave, its weight, and whose outputs it judges."""
 
     function: Any
     weight: float
+    task: str = ""  # of several
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Objective:
         """(mean loss of the batch, auxiliary outputs included; the model's outputs without them)."""
         with self.autocast():
             outputs = model(*self.task.inputs(batch))
-            loss = sum(term.weight * self.task.total_loss(outputs, batch, term.function) for term in self.terms)
+            loss = sum(t.weight * self.task.loss_of(t.task, outputs, batch, t.function) for t in self.terms)
         assert isinstance(loss, torch.Tensor)
         return loss, outputs.main if isinstance(outputs, WithAuxiliary) else outputs
 

@@ -26,7 +26,7 @@ from headrace.training.checkpoint import seed_everything
 from headrace.training.group import Group
 from headrace.training.loop import Trainer, to_device
 from headrace.training.progress import Teller
-from headrace_models.tasks import build_task
+from headrace_models.tasks import build_tasks
 from headrace_models.tasks.base import Batch, Task
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def range_test(store: Store, part: Mapping[str, Any], split_fingerprint: str, ra
     group = Group(0, 1, device)
     manifest = Manifest(store, split_fingerprint)
     shard = manifest.shard("train", 0, 1)
-    task = build_task(components.only_task(part["tasks"]), manifest.schema)
+    task = build_tasks(part["tasks"], manifest.schema)
     task.learn([task.summarise(shard)])
     schedule = share_out(int(part["train"]["batch_size"]), [len(shard)])
     with tempfile.TemporaryDirectory(prefix="headrace-lr-") as folder:

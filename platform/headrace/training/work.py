@@ -34,7 +34,7 @@ from headrace.training.progress import Teller
 from headrace.training.request import TrainingRequest
 from headrace.training.state import History, Watched, Weights, best_epoch, should_stop, watched
 from headrace_models.package import write_package
-from headrace_models.tasks import build_task, task_from_record
+from headrace_models.tasks import build_tasks, task_from_record
 from headrace_models.tasks.base import Arrays, Task
 
 Saved = tuple[Weights, dict[str, Any]]  # a checkpoint: weights and state
@@ -50,7 +50,7 @@ class Work:
         self.store = Store(request.store_url)
         self.manifest = Manifest(self.store, request.split_fingerprint)
         self.teller = Teller(speaks=group.first)
-        self.task_record = components.only_task(request.train["tasks"])
+        self.tasks = request.train["tasks"]
         self.history: History = []
 
     def run(self) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class Work:
     def _task(self, shard: Any, saved: Saved | None) -> Task:
         if saved is not None:
             return task_from_record(saved[1]["task"])
-        task = build_task(self.task_record, self.manifest.schema)
+        task = build_tasks(self.tasks, self.manifest.schema)
         task.learn(self.group.gather(task.summarise(shard)))
         return task
 
@@ -179,7 +179,7 @@ class Work:
                 if record is None:
                     with self.teller.part("evaluate"):
                         self.teller.tell("evaluating")
-                        evaluation = evaluator.measure(uri, str(self.task_record["name"]))
+                        evaluation = evaluator.measure(uri, [str(task["name"]) for task in self.tasks])
                     with self.teller.part("pictures"):
                         self.check_attempt()
                         record = evaluator.write(evaluation, self.history if uri == package_uri else ())

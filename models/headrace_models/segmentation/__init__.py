@@ -1,0 +1,1 @@
+"""Networks that say something of every pixel."""
