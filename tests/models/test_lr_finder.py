@@ -38,7 +38,7 @@ def test_the_rate_where_the_loss_falls_fastest_is_suggested() -> None:
     curve = falling()
     assert curve.suggestion == pytest.approx(1e-2, rel=0.2)
     assert curve.suggestion < curve.rates[curve.lowest]
-    assert len(picture(curve).axes[0].lines) == 2
+    assert len(picture(curve, curve.suggestion).axes[0].lines) == 2
 
 
 def test_a_loss_that_never_falls_suggests_nothing() -> None:
@@ -97,3 +97,14 @@ def test_a_range_that_is_none_is_refused() -> None:
     for low, high in ((1.0, 0.1), (0.0, 1.0)):
         with pytest.raises(InvalidInput, match="--from"):
             find_lr(spec(), low, high, 100, print)
+
+
+def test_losses_below_zero_explode_by_what_they_lose_again() -> None:
+    """Learned uncertainty makes a loss negative; falling steadily is no explosion."""
+    from headrace.training.lr_finder import exploded
+
+    falling = [2.0 - 0.1 * step for step in range(40)]
+    assert not any(exploded(falling[:n]) for n in range(1, 40))
+    assert exploded([*falling, 30.0])
+    assert exploded([2.0, 1.0, 0.5, 2.1])
+    assert not exploded([2.0, 1.0, 0.5, 1.9])

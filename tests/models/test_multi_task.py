@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from headrace.base.errors import InvalidInput
+from headrace.training.loop import LossTerm, Objective
 from headrace_models import catalog
 from headrace_models.layers import build_loss
 from headrace_models.layers.losses import IGNORED
@@ -119,20 +120,31 @@ def test_iou_is_intersection_over_union_of_all_pixels_over_workers() -> None:
 
 
 def test_losses_count_by_their_task_and_by_learned_uncertainty() -> None:
+    """Kendall et al. 2018, eq. 10: s / 2 once a task, however many losses it has."""
     task = made()
-    assert isinstance(task, MultiTask)
     batch = batch_of(task)
     scores = {NAMES[0]: torch.randn(8, 2), NAMES[1]: torch.randn(8, 3, SIDE, SIDE)}
-    loss = build_loss("cross-entropy", {}, task.part(NAMES[0]))
-    plain = task.loss_of(NAMES[0], MultiTaskOutput(scores, {}), batch, loss)
-    alone = torch.nn.functional.cross_entropy(scores[NAMES[0]], batch["label"])
-    torch.testing.assert_close(plain, alone)
-    s = torch.tensor(1.5, requires_grad=True)
-    weighted = task.loss_of(NAMES[0], MultiTaskOutput(scores, {NAMES[0]: s}), batch, loss)
-    torch.testing.assert_close(weighted, math.exp(-1.5) * alone + 0.75)
+    losses = [("cross-entropy", 1.0, NAMES[0]), ("cross-entropy", 1.0, NAMES[1]), ("dice", 0.5, NAMES[1])]
+    terms = tuple(LossTerm(build_loss(name, {}, task.part(whose)), weight, whose) for name, weight, whose in losses)
+    objective = Objective(task, terms, torch.device("cpu"), torch.float32)
+    first = torch.nn.functional.cross_entropy(scores[NAMES[0]], batch["label"])
+    second = torch.nn.functional.cross_entropy(scores[NAMES[1]], batch["mask"])
+    second = second + 0.5 * build_loss("dice", {}, task.part(NAMES[1]))(scores[NAMES[1]], batch["mask"])
+    plain, _ = objective(lambda image: MultiTaskOutput(scores, {}), batch)
+    torch.testing.assert_close(plain, first + second)
+    s = {name: torch.tensor([value], requires_grad=True) for name, value in zip(NAMES, (1.5, -0.5), strict=True)}
+    weighted, _ = objective(lambda image: MultiTaskOutput(scores, s), batch)
+    torch.testing.assert_close(weighted, math.exp(-1.5) * first + 0.75 + math.exp(0.5) * second - 0.25)
     weighted.backward()
-    assert s.grad is not None
-    torch.testing.assert_close(s.grad, -math.exp(-1.5) * alone + 0.5)  # zero where exp(s) is twice the loss
+    gradient = s[NAMES[1]].grad
+    assert gradient is not None
+    torch.testing.assert_close(gradient[0], -math.exp(0.5) * second + 0.5)  # zero where exp(s) is twice the loss
+
+
+def test_no_network_has_a_parameter_that_cannot_be_sharded() -> None:
+    """FSDP2 shards along the first dimension: there must be one."""
+    model = build_model({"name": "multi-task", "args": {"width": 4, "depth": 2, "loss_weights": "learned"}}, made())
+    assert all(parameter.ndim for parameter in model.parameters())
 
 
 @pytest.mark.parametrize("weights", ["fixed", "learned"])
@@ -141,13 +153,12 @@ def test_a_small_network_learns_both_and_answers_both_from_its_package(weights: 
     record = {"name": "multi-task", "args": {"width": 8, "depth": 2, "loss_weights": weights}}
     torch.manual_seed(0)
     model = build_model(record, task)
-    terms = [(name, build_loss("cross-entropy", {}, task.part(name))) for name in NAMES]
+    terms = tuple(LossTerm(build_loss("cross-entropy", {}, task.part(name)), 1.0, name) for name in NAMES)
+    objective = Objective(task, terms, torch.device("cpu"), torch.float32)
     optimizer = torch.optim.Adam(model.parameters(), 0.02)
     batch = batch_of(task, 64)
     for _ in range(60):
-        outputs = model(*task.inputs(batch))
-        total = sum(task.loss_of(name, outputs, batch, loss) for name, loss in terms)
-        assert isinstance(total, torch.Tensor)
+        total, _ = objective(model, batch)
         optimizer.zero_grad()
         total.backward()
         optimizer.step()

@@ -98,6 +98,15 @@ def test_frames_that_a_detector_misses_cost_what_they_should() -> None:
     assert reached["mota"] == pytest.approx(1 - 8 / 20)
 
 
+def test_frames_that_are_missing_count_as_frames() -> None:
+    made = task(tracker={"name": "sort", "min_hits": 1, "max_age": 1})
+    metrics = made.new_metrics()
+    for frame in (1, 2, 3, 7, 8, 9):  # the tracks end in between
+        batch = batch_of(made, [sample(frame, walk(1), [1, 2])])
+        metrics.update(found_of(batch), batch)
+    assert metrics.compute()["id_switches"] == 2
+
+
 def test_what_does_not_count_is_neither_missed_nor_wrong() -> None:
     made = task(tracker={"name": "sort", "min_hits": 1})
     metrics = made.new_metrics()

@@ -11,9 +11,10 @@ from annotated import drawn, fill, picture, put, run, samples, sheet, told
 from PIL import Image, ImageOps
 
 from headrace.base.errors import DataInvalid
-from headrace.data import findings_of
+from headrace.data import Manifest, findings_of
 from headrace.data.annotations import BadAnnotation, sound
 from headrace.data.picture_files import look, turned, upright_pixels
+from headrace.data.strategies import SPLITS
 from headrace.data.voc import parse
 
 pytestmark = pytest.mark.usefixtures("annotated_tasks")
@@ -248,3 +249,25 @@ def test_an_annotation_whose_bytes_are_spoilt_is_read_or_refused(seed):
             assert 0 <= left < right <= 60
             assert 0 <= top < bottom <= 40
     assert min(read, refused) > 0
+
+
+def test_a_picture_at_its_own_place_is_nobody_else_s(tmp_path, split_part, store):
+    """train/ and test/ use the same names, and one picture of test/ is missing: train's stays train's."""
+    data = tmp_path / "data"
+    for folder in ("a-test", "train"):
+        for number in range(6):
+            put(
+                data / folder,
+                f"{number}",
+                sheet(drawn("cat" if folder == "train" else "dog")),
+                picture([number, len(folder)]),
+            )
+    (data / "a-test" / "JPEGImages" / "0.jpg").unlink()
+    result = run(data, split_part, store, max_corrupt=0.2)
+    assert [named["uri"].endswith("a-test/Annotations/0.xml") for named in result.summary["left_out"]["files"]] == [
+        True
+    ]
+    manifest = Manifest(store, result.fingerprint)
+    found = {s.uri(i): s[i] for split in SPLITS for s in [manifest.shard(split, 0, 1)] for i in range(len(s))}
+    assert len(found) == 11
+    assert all(("train" in uri) == (sample.labels["annotation"]["names"] == ["cat"]) for uri, sample in found.items())

@@ -11,7 +11,9 @@ from annotated import picture, run, samples, told
 from PIL import Image
 
 from headrace.base.errors import DataInvalid
+from headrace.data import Manifest
 from headrace.data.coco_json import read_coco
+from headrace.data.strategies import SPLITS
 
 pytestmark = pytest.mark.usefixtures("annotated_tasks")
 
@@ -270,3 +272,29 @@ def test_what_is_not_wanted_of_a_file_is_not_kept():
     assert read_coco(text, segmentations=True).annotations[1][0].segmentation == [[1] * 99]
     assert read_coco("[]", segmentations=False) is None
     assert read_coco('{"images": [], "annotations": [], "categories": []}', segmentations=False).images == {}
+
+
+def test_a_picture_where_its_file_says_is_nobody_else_s(data, split_part, store):
+    """Three files of the same names, as Roboflow exports them; one picture of the first is missing."""
+    for place, folder in enumerate(("test", "train", "valid")):
+        entries = [image(n, file_name=f"{n}.jpg") for n in range(6)]
+        boxes = [box(n, n, category=17 + place % 2) for n in range(6)]
+        write(data, entries, boxes, f"{folder}/_annotations.coco.json", folder)
+    (data / "test" / "0.jpg").unlink()
+    result = run(data, split_part, store, format="coco", max_corrupt=0.2)
+    (left_out,) = result.summary["left_out"]["files"]
+    assert left_out["uri"].endswith("test/_annotations.coco.json#images/0")
+    found = samples_by_uri(result, store)
+    assert len(found) == 17
+    assert {uri.rsplit("/", 2)[1]: said["names"][0] for uri, said in found.items()} == {
+        "test": "cat",
+        "train": "dog",
+        "valid": "cat",
+    }
+    assert all(said["names"] == ["dog" if "/train/" in uri else "cat"] for uri, said in found.items())
+
+
+def samples_by_uri(result, store):
+    manifest = Manifest(store, result.fingerprint)
+    shards = [manifest.shard(split, 0, 1) for split in SPLITS]
+    return {s.uri(i): s[i].labels["annotation"] for s in shards for i in range(len(s))}

@@ -106,10 +106,14 @@ BAD = {
     "words": ("one,two\n", "is not a frame, a track and a box"),
     "too few": ("1,1,5\n", "is not a frame, a track and a box"),
     "infinite": ("1,1,inf,1,10,20\n", "is not a frame, a track and a box"),
+    "class nan": ("1,9,1,1,10,20,1,nan,1\n", "is not a frame, a track and a box"),
+    "class inf": ("1,9,1,1,10,20,1,inf,1\n", "is not a frame, a track and a box"),
+    "twice": ("1,1,9,9,10,20,1,1,1\n", "track 1 a second time in frame 1"),
+    "no number": ("1,-1,9,9,10,20,1,1,1\n", "-1 is no number of a track"),
     "no frame": ("99,1,1,1,10,20,1,1,1\n", "a box of frame 99, which is not there"),
-    "no area": ("1,1,1,1,0,20,1,1,1\n", "has no area"),
-    "outside": ("1,1,500,1,10,20,1,1,1\n", "lies outside of the picture"),
-    "reaches out": ("1,1,60,1,30,20,1,1,1\n", "reaches out of the picture"),
+    "no area": ("1,9,1,1,0,20,1,1,1\n", "has no area"),
+    "outside": ("1,9,500,1,10,20,1,1,1\n", "lies outside of the picture"),
+    "reaches out": ("1,9,60,1,30,20,1,1,1\n", "reaches out of the picture"),
 }
 
 

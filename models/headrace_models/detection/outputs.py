@@ -60,7 +60,7 @@ class Threshold(NamedTuple):
 
     score: float = 0.05  # candidates below are dropped
     overlap: float = 0.5  # of two boxes of a class that overlap more (IoU), the better stays
-    candidates: int = 400  # the best of a picture go into the suppression
+    candidates: int | None = None  # the best of a picture go into the suppression; None: four a detection, at least 400
     detections: int = 100  # and so many come out
 
 
@@ -76,7 +76,7 @@ def select(boxes: Tensor, scores: Tensor, threshold: Threshold, size: tuple[int,
     chosen = []
     for all_boxes, all_scores in zip(boxes.float(), scores.float(), strict=True):
         flat = all_scores.flatten()
-        best, order = flat.topk(min(threshold.candidates, len(flat)))
+        best, order = flat.topk(min(threshold.candidates or max(400, 4 * threshold.detections), len(flat)))
         order = order[best > threshold.score]
         candidate, label = order // classes, order % classes
         box = all_boxes[candidate, label] if all_boxes.ndim == 3 else all_boxes[candidate]

@@ -57,7 +57,7 @@ class MultiTaskNet(nn.Module):
                 )
         self.heads = nn.ModuleDict(heads)
         learned = sorted(heads) if loss_weights == "learned" else []
-        self.log_variances = nn.ParameterDict({name: torch.zeros(()) for name in learned})
+        self.log_variances = nn.ParameterDict({name: torch.zeros(1) for name in learned})
 
     def forward(self, image: Tensor) -> MultiTaskOutput:
         """See the module."""

@@ -50,7 +50,7 @@ class MultiTaskOutput(NamedTuple):
     """What a network gives that does several tasks at once."""
 
     outputs: dict[str, Any]  # by the task's name, as a network for that task alone would give them
-    log_variances: dict[str, torch.Tensor]  # scalars, of the tasks whose losses count by learned uncertainty
+    log_variances: dict[str, torch.Tensor]  # [1], of the tasks whose losses count by learned uncertainty
 
 
 class BadInput(ValueError):
@@ -234,6 +234,11 @@ class Task(ABC):
     def loss_of(self, name: str, outputs: Any, batch: Batch, loss: Any) -> torch.Tensor:
         """`total_loss` of the task called NAME."""
         return self.total_loss(outputs, batch, loss)
+
+    def joined_loss(self, losses: Mapping[str, torch.Tensor], outputs: Any) -> torch.Tensor:
+        """What is minimised, from the weighted sum of the LOSSES of each task by its name."""
+        (loss,) = losses.values()
+        return loss
 
     def total_loss(self, outputs: Any, batch: Batch, loss: Any) -> torch.Tensor:
         """`loss` of OUTPUTS, plus that of the auxiliary ones by their weights where a network gives `WithAuxiliary`."""

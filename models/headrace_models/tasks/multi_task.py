@@ -150,13 +150,20 @@ class MultiTask(Task):
         raise NotImplementedError("a loss judges one of the tasks")
 
     def loss_of(self, name: str, outputs: Any, batch: Batch, loss: Any) -> torch.Tensor:
-        """The mean LOSS of the task NAME, by the uncertainty that the network has of it, if it learns one."""
-        mean = self.parts[name].total_loss(self.outputs_of(name, outputs), batch, loss)
-        log_variance = outputs.log_variances.get(name)
-        if log_variance is None:
-            return mean
-        weighted: torch.Tensor = torch.exp(-log_variance) * mean + log_variance / 2
-        return weighted
+        """The mean LOSS of the task NAME."""
+        return self.parts[name].total_loss(self.outputs_of(name, outputs), batch, loss)
+
+    def joined_loss(self, losses: Mapping[str, torch.Tensor], outputs: Any) -> torch.Tensor:
+        """The sum of LOSSES, each by the uncertainty s that the network has of its task, if it learns one:
+        exp(-s) loss + s / 2 (Kendall et al. 2018, eq. 10)."""
+        total = torch.zeros((), device=next(iter(losses.values())).device)
+        for name, loss in losses.items():
+            log_variance = outputs.log_variances.get(name)
+            if log_variance is None:
+                total = total + loss
+            else:
+                total = total + (torch.exp(-log_variance) * loss + log_variance / 2).squeeze()
+        return total
 
     # judging
 

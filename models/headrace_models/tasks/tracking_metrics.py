@@ -19,6 +19,7 @@ from headrace_models.tracking.measures import LEAST_OVERLAP, Counts, Frame, judg
 from headrace_models.tracking.overlap import FORBIDDEN, assign, iou
 from headrace_models.tracking.tracker import Tracked, Tracker
 
+LONGEST_GAP = 1000  # missing frames in a row that are gone through: by then every track has ended
 Place = tuple[int, int]  # (video, frame)
 
 
@@ -79,15 +80,18 @@ class TrackingMetrics(Metrics):
         """The frames of each video in their order, with what its tracker told."""
         return {video: list(self._followed(frames)) for video, frames in self._videos().items()}
 
-    def _videos(self) -> Mapping[int, list[Seen]]:
-        videos: dict[int, list[Seen]] = {}
-        for (video, _), seen in sorted(self._frames.items(), key=lambda item: item[0]):
-            videos.setdefault(video, []).append(seen)
+    def _videos(self) -> Mapping[int, list[tuple[int, Seen]]]:
+        videos: dict[int, list[tuple[int, Seen]]] = {}
+        for (video, frame), seen in sorted(self._frames.items(), key=lambda item: item[0]):
+            videos.setdefault(video, []).append((frame, seen))
         return videos
 
-    def _followed(self, frames: Sequence[Seen]) -> Iterator[tuple[Seen, Tracked]]:
-        tracker = self._tracker()
-        for seen in frames:
+    def _followed(self, frames: Sequence[tuple[int, Seen]]) -> Iterator[tuple[Seen, Tracked]]:
+        tracker, last = self._tracker(), None
+        for frame, seen in frames:
+            for _ in range(min(frame - last - 1, LONGEST_GAP) if last is not None else 0):
+                tracker.update(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64))  # a frame that was left out
+            last = frame
             yield seen, tracker.update(seen.boxes.astype(float), seen.scores.astype(float), seen.labels)
 
 

@@ -105,8 +105,12 @@ class _Matching:
             self._by_name[PurePosixPath(path).name].append(path)
 
     def of(self, sheets: dict[str, CocoFile]) -> dict[str, tuple[str, CocoFile, Any]]:
-        """Path of a picture to its sheet's path, the sheet, and the image's id there."""
+        """Path of a picture to its sheet's path, the sheet, and the image's id there.
+
+        A picture where its sheet says is that sheet's; only what is left is found by its file name alone.
+        """
         taken: dict[str, tuple[str, CocoFile, Any]] = {}
+        elsewhere: list[tuple[str, Any, str]] = []
         for sheet, found in sheets.items():
             uri = self._source.uri(sheet)
             for image, written in found.lost():
@@ -114,19 +118,30 @@ class _Matching:
             for image in found.twice:
                 self._report.note_problem(f"{uri}#images/{image}", "an image's id a second time", "dropped")
             for image, entry in found.images.items():
-                path, reason = self._path(sheet, str(entry["file_name"] or ""))
+                name = PureWindowsPath(str(entry["file_name"] or "")).as_posix()  # takes / and \\ alike
+                path = self._path(sheet, name)
                 if path is None:
-                    self._report.leave_out(f"{uri}#images/{image}", reason)
-                elif path in taken:
-                    given = f"the picture {path} has an entry already: {taken[path][0]}#images/{taken[path][2]}"
-                    self._report.note_problem(f"{uri}#images/{image}", given, "dropped")
+                    elsewhere.append((sheet, image, name))
                 else:
-                    taken[path] = sheet, found, image
+                    self._take(path, (sheet, found, image), taken)
+        exact = {path: entry[0] for path, entry in taken.items()}
+        for sheet, image, name in elsewhere:
+            path, reason = self._by_file_name(sheet, name, exact)
+            if path is None:
+                self._report.leave_out(f"{self._source.uri(sheet)}#images/{image}", reason)
+            else:
+                self._take(path, (sheet, sheets[sheet], image), taken)
         return taken
 
-    def _path(self, sheet: str, given: str) -> tuple[str | None, str]:
-        """The picture called GIVEN in the file SHEET, or None and why there is none."""
-        name = PureWindowsPath(given).as_posix()  # takes / and \\ alike
+    def _take(self, path: str, entry: tuple[str, CocoFile, Any], taken: dict[str, tuple[str, CocoFile, Any]]) -> None:
+        if path in taken:
+            given = f"the picture {path} has an entry already: {taken[path][0]}#images/{taken[path][2]}"
+            self._report.note_problem(f"{self._source.uri(entry[0])}#images/{entry[2]}", given, "dropped")
+        else:
+            taken[path] = entry
+
+    def _path(self, sheet: str, name: str) -> str | None:
+        """The picture called NAME at one of the places that SHEET may mean."""
         folder = PurePosixPath(sheet).parent
         for path in (
             folder / name,
@@ -136,8 +151,14 @@ class _Matching:
             name,
         ):
             if str(path) in self._pictures:
-                return str(path), ""
-        found = self._by_name.get(PurePosixPath(name).name, [])
+                return str(path)
+        return None
+
+    def _by_file_name(self, sheet: str, name: str, exact: dict[str, str]) -> tuple[str | None, str]:
+        """The picture of that file name, wherever it lies, or None and why there is none. EXACT are the pictures at
+        their sheets' own places, which are nobody else's, with these sheets."""
+        alike = self._by_name.get(PurePosixPath(name).name, [])
+        found = [path for path in alike if exact.get(path, sheet) == sheet]
         if len(found) > 1:  # the same name in train2017 and val2017: the file is called after its folder
             called = PurePosixPath(sheet).stem.lower()
             fitting = [path for path in found if _folder_in(called, path)]
@@ -146,7 +167,10 @@ class _Matching:
             return found[0], ""
         if found:
             return None, f"an image of {len(found)} pictures: {', '.join(found[:3])}"
-        return None, f"an annotation without picture: {given!r}" if given else "an image without file_name"
+        return None, f"an annotation without picture: {name!r}" if name not in (
+            "",
+            ".",
+        ) else "an image without file_name"
 
 
 def _folder_in(called: str, path: str) -> bool:

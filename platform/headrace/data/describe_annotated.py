@@ -16,7 +16,7 @@ from headrace.data.annotations import LABEL, BadAnnotation, names_in
 from headrace.data.coco import chosen_sheets, read_sheet
 from headrace.data.formats import Report, Request, get_format
 from headrace.data.source import Source, SourceFile
-from headrace.data.voc import PictureFinder, parse, sorted_out
+from headrace.data.voc import matched, parse, sorted_out
 
 MOST_LISTED = 20  # .json files that are read to see whether one of them is COCO's
 MOST_TOLD = 20  # problems that are named one by one
@@ -68,11 +68,10 @@ def look_at(source: Source, layout: str, most_opened: int) -> dict[str, Any]:
 
 def _is_voc(source: Source, files: Sequence[SourceFile]) -> bool:
     sheets, pictures, _ = sorted_out(files)
-    finder = PictureFinder(pictures)
-    matched = [sheet for sheet in sheets if finder.picture_of(sheet)[0] is not None]
-    if not matched or len(matched) < FEWEST * len(pictures):
+    found, _ = matched(sheets, pictures)
+    if not found or len(found) < FEWEST * len(pictures):
         return False
-    for sheet in matched[:MOST_LISTED]:
+    for sheet in list(found)[:MOST_LISTED]:
         try:
             parse(source.read(sheet), sheet)
         except BadAnnotation:

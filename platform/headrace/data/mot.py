@@ -98,6 +98,10 @@ class _Sequence:
                 self._report.note_problem(uri, f"{line[:60]!r} is not a frame, a track and a box", "dropped")
             elif frame not in self._frames:
                 self._report.note_problem(uri, f"a box of frame {frame}, which is not there", "dropped")
+            elif found.track is None or found.track < 0:
+                self._report.note_problem(uri, f"{found.track} is no number of a track", "dropped")
+            elif any(found.track == other.track for other in drawn[frame]):
+                self._report.note_problem(uri, f"track {found.track} a second time in frame {frame}", "dropped")
             else:
                 drawn[frame].append(found)
         return [self._entry(frame, path, drawn[frame]) for frame, path in self._frames.items()]
@@ -113,7 +117,7 @@ class _Sequence:
             values = [float(value) for value in line.split(",")]
         except ValueError:
             return 0, None
-        if len(values) < 6 or not all(math.isfinite(value) for value in values[:6]):
+        if len(values) < 6 or not all(math.isfinite(value) for value in values[:8]):
             return 0, None
         left, top = values[2] - 1, values[3] - 1
         counts, kind = (values[6] if len(values) > 6 else 1), int(values[7] if len(values) > 7 else -1)

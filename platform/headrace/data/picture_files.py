@@ -54,12 +54,16 @@ def look(content: bytes) -> Look:
     """Decode the whole of CONTENT and tell."""
     from PIL import Image, UnidentifiedImageError
 
+    from headrace_models.tasks.pictures import MOST_PIXELS
+
     if not content:
         return Look("the file is empty")
     try:
         with Image.open(io.BytesIO(content)) as image:
-            image.load()
             width, height = image.size
+            if width * height > MOST_PIXELS:
+                return Look(f"it has more than {MOST_PIXELS:,} pixels")
+            image.load()
             if not width * height:
                 return Look("it has no pixels")
             return Look(None, (height, width), _orientation(image))

@@ -40,56 +40,64 @@ class Voc(AnnotatedPictures):
         """See `AnnotatedPictures.entries`."""
         files = source.files()
         sheets, pictures, others = sorted_out(files)
-        masks = PictureFinder([file.path for file in files if MASKS in _folders(file)] if request.masks else [])
+        masks, _ = matched(sheets, [file.path for file in files if MASKS in _folders(file)] if request.masks else [])
         if not sheets:
             raise DataInvalid(
                 f"{source.address} holds no VOC annotation ({len(pictures):,} pictures, no .xml file)",
                 action="give the folder that holds Annotations/ and JPEGImages/, or set data.format",
             )
         report.ignored += [Named(source.uri(path), "neither picture nor annotation") for path in others]
-        finder = PictureFinder(pictures)
-        taken: dict[str, str] = {}
-        for sheet in sheets:
-            path, reason = finder.picture_of(sheet)
-            if path is not None and path in taken:
-                reason = f"its picture {path} has an annotation already: {taken[path]}"
-            if path is None or path in taken:
-                report.leave_out(source.uri(sheet), reason)
-                continue
-            taken[path] = sheet
+        found, lost = matched(sheets, pictures)
+        for sheet, reason in lost.items():
+            report.leave_out(source.uri(sheet), reason)
+        taken = {path: sheet for sheet, path in found.items()}
         bare = [path for path in pictures if path not in taken]
         report.ignored += [Named(source.uri(path), "a picture without annotation") for path in bare]
         _note_sets(files, report)
-        return [
-            Entry(path, partial(_read, source, sheet, masks.picture_of(sheet)[0]))
-            for path, sheet in sorted(taken.items())
-        ]
+        return [Entry(path, partial(_read, source, sheet, masks.get(sheet))) for path, sheet in sorted(taken.items())]
 
 
-class PictureFinder:
-    """Finds the picture that belongs to an annotation, by its name."""
+def matched(sheets: Sequence[str], pictures: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Each of SHEETS (paths of XML files) with the path of its picture, and of the others why there is none.
 
-    def __init__(self, pictures: Sequence[str]) -> None:
-        self._by_stem: dict[str, list[str]] = defaultdict(list)  # path without suffix
-        self._by_name: dict[str, list[str]] = defaultdict(list)  # last part of that
-        for path in pictures:
-            stem = str(PurePosixPath(path).with_suffix(""))
-            self._by_stem[stem].append(path)
-            self._by_name[PurePosixPath(stem).name].append(path)
+    A picture at its sheet's own place is that sheet's, whatever its name; only what is left is found by name alone.
+    """
+    by_stem: dict[str, list[str]] = defaultdict(list)  # path without suffix
+    for path in pictures:
+        by_stem[str(PurePosixPath(path).with_suffix(""))].append(path)
+    found: dict[str, str] = {}
+    lost: dict[str, str] = {}
+    taken: dict[str, str] = {}
 
-    def picture_of(self, sheet: str) -> tuple[str | None, str]:
-        """The path of the picture that the XML file at SHEET describes, or None and why there is none."""
-        stem = PurePosixPath(sheet).with_suffix("")
-        beside = [
-            PurePosixPath(*(folder if p == ANNOTATIONS else p for p in stem.parts)) for folder in (PICTURES, MASKS)
-        ]
-        likely = [self._by_stem.get(str(path)) for path in (stem, *beside)]
-        for found in (*likely, self._by_name.get(stem.name)):
-            if found and len(found) == 1:
-                return found[0], ""
-            if found:
-                return None, f"an annotation of {len(found)} pictures: {', '.join(found[:3])}"
-        return None, "an annotation without picture"
+    def take(sheet: str, likely: Sequence[str]) -> None:
+        if len(likely) > 1:
+            lost[sheet] = f"an annotation of {len(likely)} pictures: {', '.join(likely[:3])}"
+        elif likely[0] in taken:
+            lost[sheet] = f"its picture {likely[0]} has an annotation already: {taken[likely[0]]}"
+        else:
+            found[sheet], taken[likely[0]] = likely[0], sheet
+
+    for sheet in sheets:
+        if here := next(filter(None, (by_stem.get(place) for place in _places(sheet))), None):
+            take(sheet, here)
+    by_name: dict[str, list[str]] = defaultdict(list)
+    for path in pictures:
+        if path not in taken:
+            by_name[PurePosixPath(path).stem].append(path)
+    for sheet in sheets:
+        if sheet not in found and sheet not in lost:
+            if elsewhere := by_name.get(PurePosixPath(sheet).stem):
+                take(sheet, elsewhere)
+            else:
+                lost[sheet] = "an annotation without picture"
+    return found, lost
+
+
+def _places(sheet: str) -> list[str]:
+    """Where the picture of SHEET is to be, without suffix: beside it, or in the folder beside Annotations/."""
+    stem = PurePosixPath(sheet).with_suffix("")
+    beside = [PurePosixPath(*(folder if p == ANNOTATIONS else p for p in stem.parts)) for folder in (PICTURES, MASKS)]
+    return [str(path) for path in (stem, *beside)]
 
 
 def sorted_out(files: Sequence[SourceFile]) -> tuple[list[str], list[str], list[str]]:

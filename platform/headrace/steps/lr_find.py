@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from headrace.base.errors import InvalidInput
+from headrace.base.errors import InvalidInput, RunFailed
 from headrace.base.ids import new_run_id
 from headrace.spec import RunSpec
 from headrace.spec.parts import split_part, step_parts
@@ -41,27 +41,34 @@ def find_lr(spec: RunSpec, low: float, high: float, steps: int, tell: Callable[[
     from headrace.training.lr_finder import range_test, rates_between
 
     curve = range_test(store, part, split.fingerprint, rates_between(low, high, steps))
+    try:
+        suggestion = curve.suggestion
+    except RunFailed:
+        told = _log(spec, record, curve, None)
+        tell(f"the curve is in MLflow, run {told['run_id']}")
+        raise
     found = {
-        "suggestion": curve.suggestion,
+        "suggestion": suggestion,
         "lowest_at": curve.rates[curve.lowest],
         "stopped_at": curve.rates[-1] if curve.exploded else None,
         "rates": list(curve.rates),
         "losses": list(curve.losses),
     }
-    return {**found, "mlflow": _log(spec, record, curve)}
+    return {**found, "mlflow": _log(spec, record, curve, suggestion)}
 
 
-def _log(spec: RunSpec, record: dict[str, Any], curve: Any) -> dict[str, str]:
+def _log(spec: RunSpec, record: dict[str, Any], curve: Any, suggestion: float | None) -> dict[str, str]:
     from headrace.tracking import TrackedRun
     from headrace.training.lr_finder import picture
 
     run = TrackedRun.open(new_run_id(f"{spec.name}-lr"), spec.name, tags={"headrace.kind": "lr-find"})
     run.log_params(record)
-    run.log_metrics({SUGGESTION: curve.suggestion})
+    if suggestion is not None:
+        run.log_metrics({SUGGESTION: suggestion})
     rows = "".join(f"{rate:.6g}\t{loss:.6g}\n" for rate, loss in zip(curve.rates, curve.losses, strict=True))
     run.log_text(f"learning_rate\tloss\n{rows}", "lr_finder.tsv")
     with tempfile.TemporaryDirectory(prefix="headrace-lr-") as folder:
-        picture(curve).savefig(Path(folder) / "lr_finder.png", dpi=100)
+        picture(curve, suggestion).savefig(Path(folder) / "lr_finder.png", dpi=100)
         run.log_pictures(folder)
     run.finish("FINISHED")
     return run.to_record()

@@ -59,8 +59,11 @@ class Objective:
         """(mean loss of the batch, auxiliary outputs included; the model's outputs without them)."""
         with self.autocast():
             outputs = model(*self.task.inputs(batch))
-            loss = sum(t.weight * self.task.loss_of(t.task, outputs, batch, t.function) for t in self.terms)
-        assert isinstance(loss, torch.Tensor)
+            losses: dict[str, torch.Tensor] = {}
+            for term in self.terms:
+                value = term.weight * self.task.loss_of(term.task, outputs, batch, term.function)
+                losses[term.task] = losses[term.task] + value if term.task in losses else value
+            loss = self.task.joined_loss(losses, outputs)
         return loss, outputs.main if isinstance(outputs, WithAuxiliary) else outputs
 
 

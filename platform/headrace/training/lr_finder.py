@@ -81,6 +81,13 @@ def smoothed(losses: Sequence[float], beta: float = SMOOTHING) -> list[float]:
     return means
 
 
+def exploded(means: Sequence[float]) -> bool:
+    """Whether the newest of the smoothed losses is EXPLODED times the lowest; of losses that went below zero, whether
+    it rose by as many times what had been won."""
+    low = min(means)
+    return means[-1] > EXPLODED * low if low > 0 else means[-1] - low > EXPLODED * (means[0] - low)
+
+
 def rates_between(low: float, high: float, steps: int) -> list[float]:
     """STEPS learning rates from LOW to HIGH, each the same factor above the one before."""
     return [low * (high / low) ** (step / (steps - 1)) for step in range(steps)]
@@ -138,23 +145,25 @@ def _rise(
             return losses, True
         losses.append(loss.item())
         means = smoothed(losses)
-        if len(losses) > SETTLED and means[-1] > EXPLODED * min(means):
+        if len(losses) > SETTLED and exploded(means):
             return losses, True
         trainer.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         trainer.step()
     return losses, False
 
 
-def picture(curve: Curve) -> Figure:
-    """The curve, with what it suggests."""
+def picture(curve: Curve, suggestion: float | None) -> Figure:
+    """The curve, with the SUGGESTION made from it, if there is one."""
     from matplotlib.figure import Figure as NewFigure
 
     figure = NewFigure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()
     axes.plot(curve.rates, curve.losses)
-    axes.axvline(curve.suggestion, color="tab:orange", linestyle="--", label=f"suggested: {curve.suggestion:.2g}")
+    if suggestion is not None:
+        axes.axvline(suggestion, color="tab:orange", linestyle="--", label=f"suggested: {suggestion:.2g}")
+        axes.legend()
     axes.set(xscale="log", xlabel="learning rate", ylabel="training loss, smoothed", title="Learning-rate range test")
-    top = max(curve.losses[: curve.lowest + 1])
-    axes.set_ylim(min(curve.losses) - 0.05 * top, 1.3 * top)  # the explosion itself says nothing
-    axes.legend()
+    low, top = min(curve.losses), max(curve.losses[: curve.lowest + 1])
+    room = max(top - low, 1e-3 * abs(top), 1e-6)
+    axes.set_ylim(low - 0.1 * room, top + 0.3 * room)  # the explosion itself says nothing
     return figure

@@ -59,13 +59,23 @@ def _scheduler(search: Mapping[str, Any]) -> Any:
         return None
     from ray.tune.schedulers import ASHAScheduler
 
-    return ASHAScheduler(
+    epochs = int(search["epochs"])
+
+    class Asha(ASHAScheduler):
+        """Ray's has a rung at the last epoch, too, where stopping saves nothing and costs a whole trial."""
+
+        def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+            if result["epoch"] >= epochs:
+                return str(self.CONTINUE)
+            return str(super().on_trial_result(controller, trial, result))
+
+    return Asha(
         time_attr="epoch",
         metric="value",
         mode=search["mode"],
         # Ray's scheduler ends a trial at max_t, also one that has more to do: an epoch more is never reached.
-        max_t=int(search["epochs"]) + 1,
-        grace_period=min(int(search["grace_epochs"]), int(search["epochs"])),
+        max_t=epochs + 1,
+        grace_period=min(int(search["grace_epochs"]), epochs),
         reduction_factor=int(search["reduction_factor"]),
     )
 
