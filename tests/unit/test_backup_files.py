@@ -167,6 +167,24 @@ def test_a_folder_is_found_below_its_root_only(root: Root) -> None:
     assert folder_of("memory://packages/aaa", [root]) is None
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "gs://b/splits/1",
+        "foo://b/splits/1",
+        "hdfs://h/splits/1",
+        "github://h/x",
+        "zip::file:///nope",
+        "ftp://127.0.0.1:1/x",
+    ],
+)
+def test_an_address_that_nobody_can_open_lies_outside(url: str, root: Root) -> None:
+    s3 = Root.at("mlflow", "s3://bucket/mlflow")
+    assert folder_of(url, [root, s3]) is None
+    assert folder_of("s3a://bucket/mlflow/1", [root, s3]) == "mlflow/1"
+    assert folder_of(f"file://{root.path}/packages/aaa", [root, s3]) == "store/packages/aaa"
+
+
 def test_people_hear_of_it_every_few_seconds_however_large_a_file_is() -> None:
     now, told = [0.0], list[str]()
     progress = Progress(told.append, lambda: now[0])

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from headrace.api.kinds import TRAINING_RUN, Kind
 from headrace.base.errors import HeadraceError, InvalidInput
 from headrace.cli.backup_report import render_restore
 from headrace.steps import restore_plan
@@ -112,6 +113,47 @@ def test_what_is_damaged_is_named_set_aside_and_kept_anew_by_the_next_backup(old
     assert victim.exists()
     assert after["verified"]["files"] > 1
     assert archive.names() == [after["name"]]
+
+
+class Team:
+    """A namespace with TrainingRuns that have not ended, of these splits."""
+
+    namespace = "team"
+
+    def __init__(self, *splits: str) -> None:
+        self.splits = splits
+
+    def list(self, kind: Kind) -> list[dict[str, Any]]:
+        named = [(f"t{number}", uri) for number, uri in enumerate(self.splits) if kind is TRAINING_RUN]
+        return [{"metadata": {"name": name, "namespace": "team"}, "spec": {"manifestURI": uri}} for name, uri in named]
+
+
+@pytest.mark.parametrize("artifacts", Artifacts)
+def test_whatever_trainings_name_the_backup_is_made_and_older_ones_go(
+    artifacts: Artifacts, archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace.steps.backup._ask_database", lambda place, found: None)  # no version needs anything
+    store = Store(str(tmp_path / "young"))
+    outside = ["gs://b/splits/1", "foo://b/splits/1", "hdfs://h/splits/1", "reference://x"]
+    team: Any = Team(*outside, store.uri("splits", "typo"), store.uri("splits", "there"))
+    place, parts = Place(store.url, None, None, namespaces=(team,)), frozenset({Part.resources, Part.files})
+
+    def again() -> dict[str, Any]:
+        return backup(place, archive.url, parts=parts, artifacts=artifacts, keep=1, tell=print)
+
+    before = archive.names()
+    empty = again()  # a store that nothing was written to yet
+    assert empty["removed"] == before
+    store.write_json(store.uri("splits", "there", "split.json"), {})
+    full, told = again(), artifacts is not Artifacts.none
+    assert full["removed"] == [empty["name"]]
+    assert full["counts"]["kept"] == told
+    notes = [
+        f"the split of t{number} lies outside of the store and was left out: {uri}"
+        for number, uri in enumerate(outside)
+    ]
+    gone = f"the split of t4 ({store.uri('splits', 'typo')}) is gone, and is not in this backup"
+    assert full["notes"] == ([*notes, gone] if told else [])
 
 
 @pytest.mark.parametrize("word", [b'"a"', b'"package"'])

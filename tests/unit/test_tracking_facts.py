@@ -184,6 +184,23 @@ def test_the_tracking_uri_is_the_users_or_the_store_below_home(
     assert connection.without_credentials(connection.tracking_uri()) == "http://mlflow:5000"
 
 
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("postgresql+psycopg2://mlflow:se?cret@db/mlflow", "postgresql+psycopg2://db/mlflow"),
+        ("postgresql://mlflow:se/cret@db:5432/mlflow?sslmode=require", "postgresql://db:5432/mlflow"),
+        ("postgresql://mlflow:se/c?ret@db:5432/mlflow", "postgresql://***"),
+        ("https://host:5000/path?password=se@cret", "https://***"),
+        ("postgresql://db/mlflow?user=mlflow&password=se@cret", "postgresql://db/mlflow"),
+        ("postgresql://mlflow:secret@db:5432/mlflow?password=se@cret", "postgresql://db:5432/mlflow"),
+        ("https://mlflow:se@cret@host/path", "https://host/path"),
+        ("sqlite:////home/a@b/mlflow.db", "sqlite:////home/a@b/mlflow.db"),
+    ],
+)
+def test_no_part_of_a_password_is_shown(uri: str, shown: str) -> None:
+    assert connection.without_credentials(uri) == shown
+
+
 def test_artifacts_lie_beside_a_sqlite_store_and_where_a_server_says() -> None:
     assert connection.artifact_root("sqlite:////h/mlflow/mlflow.db") == "file:///h/mlflow/artifacts"
     assert connection.artifact_root("http://mlflow:5000") is None

@@ -169,7 +169,7 @@ def _beating(table: str, rows: Iterator[Any], lock: Lock, progress: Progress) ->
 
 def _take_files(place: Place, archive: Archive, found: Found, lock: Lock, tell: Tell) -> None:
     roots = roots_of(place, found)
-    needs, owners = needs_of(place, found, roots)
+    needs, owners, trainings = needs_of(place, found, roots)
     keeper, empty = Keeper(archive, roots, _previous(archive), lock.beat, tell), {root.name for root in roots}
 
     def listed() -> Iterator[list[Any]]:
@@ -177,12 +177,14 @@ def _take_files(place: Place, archive: Archive, found: Found, lock: Lock, tell: 
             empty.discard(entry.root)
             if entry.kept:
                 strike_off(owners, entry)
+                strike_off(trainings, entry)
             yield entry.to_line()
 
     part = archive.write_lines(found.manifest.name, backup_files.FILE, listed())
     refuse_empty(roots, empty, owners)
     found.missing = sorted(owners.values())
-    found.notes += [*keeper.notes, *(f"{what} is gone, and is not in this backup" for what in found.missing)]
+    gone = [*found.missing, *sorted(trainings.values())]
+    found.notes += [*keeper.notes, *(f"{what} is gone, and is not in this backup" for what in gone)]
     if found.missing:
         found.notes.append("no older backup was removed: bring back what is gone from one, or delete what names it")
     found.manifest = replace(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import fsspec
+from fsspec.core import split_protocol
 
 from headrace.steps.backup_archive import Archive
 from headrace.steps.backup_manifest import Artifacts
@@ -153,11 +154,17 @@ def is_checkpoint(entry: Entry) -> bool:
 
 
 def folder_of(url: str, roots: Iterable[Root]) -> str | None:
-    """The folder URL as `root/path`, or None where it lies in no root; of roots in each other the inner one counts."""
+    """The folder URL as `root/path`, or None where it lies in no root; of roots in each other the inner one counts.
+
+    Anybody may have written URL: nothing is opened for it, so none is refused, and no host that it names is asked.
+    """
     for root in sorted(roots, key=lambda root: -len(root.path)):
-        filesystem, path = open_filesystem(url)
-        if type(filesystem) is type(root.filesystem) and path.rstrip("/").startswith(f"{root.path}/"):
-            return f"{root.name}/{path.rstrip('/').removeprefix(f'{root.path}/')}"
+        known = root.filesystem.protocol
+        if (split_protocol(url)[0] or "file") not in ((known,) if isinstance(known, str) else known):
+            continue
+        path = str(root.filesystem._strip_protocol(url)).rstrip("/")
+        if path.startswith(f"{root.path}/"):
+            return f"{root.name}/{path.removeprefix(f'{root.path}/')}"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Which files a backup must keep: what registered versions and endpoints name, in the places where it lies."""
+"""Which files a backup must keep: what versions, endpoints and trainings name, in the places where it lies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Found:
     manifest: Manifest
     needed: list[Needed] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)  # what versions need and no store has any more
+    missing: list[str] = field(default_factory=list)  # what versions and endpoints need and no store has any more
     under_way: dict[str, str] = field(default_factory=dict)  # what trainings that go on need: address, and what it is
 
 
@@ -40,24 +40,28 @@ def roots_of(place: Place, found: Found) -> list[Root]:
     return roots
 
 
-def needs_of(place: Place, found: Found, roots: list[Root]) -> tuple[Needs, dict[str, str]]:
-    """What is to be kept, and of each folder what it is for people."""
+def needs_of(place: Place, found: Found, roots: list[Root]) -> tuple[Needs, dict[str, str], dict[str, str]]:
+    """What is to be kept; of each folder of versions and endpoints what it is for people; and of those of trainings.
+
+    A training may name anything, what was never there as well; a version names what was there when it was made.
+    """
     owners: dict[str, str] = {}
+    trainings: dict[str, str] = {}
     packages: set[str] = set()
     for each in found.needed:
         packages |= {each.package_sha256} if each.package_sha256 else set()
         _need(each.package_uri, f"the package of {each.name}/{each.version}", roots, owners, found)
         _need(each.model_location, f"the MLflow model of {each.name}/{each.version}", roots, owners, found)
     for uri, what in found.under_way.items():
-        _need(uri, what, roots, owners, found)
+        _need(uri, what, roots, trainings, found)
     if place.home is not None:
         from headrace.local.desired_state import read_desired
 
         for wish in read_desired().values():
             packages.add(wish.stable.sha256)
             _need(wish.stable.package_uri, f"the package that {wish.name} serves", roots, owners, found)
-    needs = Needs(found.manifest.artifacts, frozenset(owners), frozenset(packages))
-    return needs, owners if needs.artifacts is not Artifacts.none else {}
+    needs = Needs(found.manifest.artifacts, frozenset(owners | trainings), frozenset(packages))
+    return (needs, {}, {}) if needs.artifacts is Artifacts.none else (needs, owners, trainings)
 
 
 def _need(uri: str | None, what: str, roots: list[Root], owners: dict[str, str], found: Found) -> None:

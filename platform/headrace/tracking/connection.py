@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +42,7 @@ ENVIRONMENT = {
 }
 PROBE_SECONDS = 5.0  # how long a server may take to say that it is there
 SERVER_ERROR = 500  # HTTP status from which on it is the server's fault
+_USER = re.compile("[^:/]*(?::[^@]*)?@")  # as SQLAlchemy reads an address: a password may have a `?` or `/` in it
 
 
 def own_folder() -> Path:
@@ -84,9 +86,17 @@ def artifact_root(uri: str) -> str | None:
 
 
 def without_credentials(uri: str) -> str:
-    """URI as it may stand in a message: without user and password, also those that may follow a ?."""
+    """URI as it may stand in a message: without user and password, also those that may follow a ?.
+
+    `a:1/b?c@d` is shown as `***`: what is before the @ may be a password, or what is after it the end of one.
+    """
     scheme, separator, rest = uri.partition("://")
-    return f"{scheme}{separator}{rest.partition('?')[0].rsplit('@', 1)[-1]}"
+    user = _USER.match(rest)
+    if user is None:
+        return f"{scheme}{separator}{rest.partition('?')[0]}"
+    if "/" in user[0].rpartition("?")[0]:
+        return f"{scheme}{separator}***"
+    return f"{scheme}{separator}{rest[user.end() :].partition('?')[0].rsplit('@', 1)[-1]}"
 
 
 def lock_path(name: str) -> Path:
