@@ -306,7 +306,7 @@ ELSEWHERE: dict[str, Any] = {
     "s3": {**STORE, "bucket": "models", "prefix": "team"},
     "mlflow": MLFLOW,
     "global": {"imagePullSecrets": ["registry"]},
-    "site": {"gpusPerWorker": 1, "queue": "gpus", "pods": {"worker": {"cpu": "2", "memory": "4Gi", "gpu": 1}}},
+    "site": {"gpusPerWorker": 1, "queue": "gpus", "pods": {"worker": {"cpu": "2", "memory": "4Gi"}}},
 }
 
 
@@ -324,7 +324,8 @@ def test_the_notes_first_run_is_one_that_the_cluster_takes_and_has_what_the_site
         run["metadata"]["namespace"] = TEAM
         assert tried(plane, run)
         spec = TrainingRunSpec.model_validate(run["spec"])
-        assert spec.train.gpus_per_worker == site.pop("gpusPerWorker")
+        gpus = site["pods"]["worker"]["gpu"] = site.pop("gpusPerWorker")
+        assert (spec.train.gpus_per_worker, spec.pods.worker.gpu) == (gpus, gpus)
         assert site.items() <= run["spec"].items()
         pods = [spec.pods.head, *[spec.pods.worker] * spec.train.workers.max]
         if not values:  # what `small` is for

@@ -12,16 +12,18 @@ from typing import Any
 
 import pytest
 
-from headrace.base.errors import Unavailable
+from headrace.base.errors import RunFailed, Unavailable
+from headrace.store.step_files import is_cancelled
 from headrace_pipelines.kubeflow import absence, api, connection, following, run
 from headrace_pipelines.kubeflow.cluster import Cluster
 from kfp_stand_in import Beats, Failed
-from kfp_stand_in.bed import IMAGE
+from kfp_stand_in.bed import IMAGE, run_of_task
 from kfp_stand_in.commands import Bed
 from kfp_stand_in.script import Lost
 
 pytestmark = pytest.mark.timeout(120)
 LOST = {"type": "RunFailed", "code": "worker-lost", "message": "worker 2 was lost", "action": "again"}
+CANCELLED = {"type": "Cancelled", "code": "cancelled", "message": "step train was told to end", "action": ""}
 PAGE = (200, "text/html", "<html>sign in</html>")
 
 
@@ -57,8 +59,7 @@ def test_a_step_that_dies_after_a_tried_training_has_said_nothing(bed: Bed) -> N
 
 
 def test_a_pod_that_was_told_to_end_was_lost_unless_somebody_cancelled_the_run(bed: Bed) -> None:
-    told = {"type": "Cancelled", "code": "cancelled", "message": "step train was told to end", "action": ""}
-    bed.play(train=bed.steps.fails("train", **told))
+    bed.play(train=bed.steps.fails("train", **CANCELLED))
     assert bed("run", bed.spec, "--on", "kubeflow", "--json") == 1
     assert (bed.json()["state"], bed.json()["error"]["code"]) == ("failed", "step-lost")
 
@@ -169,6 +170,85 @@ def test_a_run_that_is_given_up_is_ended_in_kubeflow_before_it_is_said_to_have_e
     assert bed.json()["error"]["code"] == "step-not-started"
     bed.until(lambda: history(bed)[-1] == "FAILED")
     assert "CANCELING" in history(bed)
+
+
+def test_a_run_that_could_not_be_given_up_goes_on_when_its_pod_starts_after_all(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bed.target(start_deadline_seconds=1)
+    asked, well = threading.Event(), bed.steps.well("split")
+
+    def lost(self: api.Kubeflow, run_id: str) -> None:
+        asked.set()
+        raise Unavailable("gone")
+
+    def late(task: Any) -> Any:
+        assert asked.wait(20)
+        return well(task)
+
+    def train(task: Any) -> Any:  # as a real one, which looks whether it is wanted
+        wished = is_cancelled(bed.steps.store, run_of_task(task), "1")
+        return (bed.steps.fails("train", **CANCELLED) if wished else bed.steps.well("train"))(task)
+
+    monkeypatch.setattr(api.Kubeflow, "terminate", lost)
+    bed.play(split=late, train=train)
+    assert bed("run", bed.spec, "--on", "kubeflow", "--json") == 0
+
+
+def test_a_run_that_was_given_up_is_not_cancelled_though_its_end_could_not_be_written(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bed.stand_in.world.missing_images = {IMAGE}
+    terminate = api.Kubeflow.terminate
+
+    def answer_lost(self: api.Kubeflow, run_id: str) -> None:
+        terminate(self, run_id)
+        raise Unavailable("gone")
+
+    monkeypatch.setattr(api.Kubeflow, "terminate", answer_lost)
+    found = bed.begin()
+    assert found.seen() is not None
+    with pytest.raises(Unavailable):
+        found.give_up(RunFailed("step split has not started", code="step-not-started"), "split")
+    bed.until(lambda: found.exit_code() is not None)
+    assert (found.exit_code(), found.status()["error"]["code"]) == (1, "step-not-started")
+
+
+def test_a_run_that_could_not_be_given_up_and_is_cancelled_then_is_cancelled(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bed.stand_in.world.missing_images = {IMAGE}
+
+    def lost(self: api.Kubeflow, run_id: str) -> None:
+        raise Unavailable("gone")
+
+    found = bed.begin()
+    assert found.seen() is not None
+    with monkeypatch.context() as patched:
+        patched.setattr(api.Kubeflow, "terminate", lost)
+        with pytest.raises(Unavailable):
+            found.give_up(RunFailed("step split has not started", code="step-not-started"), "split")
+    assert bed("cancel", found.run_id, "--json") == 0
+    assert bed.json()["state"] == "cancelled"
+
+
+def test_a_cancel_reaches_the_steps_also_while_kubeflow_is_away(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    def until_cancelled(task: Any) -> Any:
+        bed.steps.tell(task, {"type": "step", "step": "train", "state": "running"})
+        bed.until(lambda: is_cancelled(bed.steps.store, run_of_task(task), "1"))
+        return bed.steps.fails("train", **CANCELLED)(task)
+
+    bed.play(train=until_cancelled)
+    found = bed.begin()
+    bed.running(found, "train")
+    bed.stand_in.go_away()
+    monkeypatch.setattr(connection.Connection.__init__, "__kwdefaults__", {"patience_seconds": 0.2})
+    assert bed("cancel", found.run_id, "--json") == 4
+    assert f"Kubeflow was not told to end run {found.run_id}" in bed.json()["error"]["message"]
+    assert bed.stand_in.life(bed.stand_in.runs()[0]["run_id"]).wait(20)
+    bed.stand_in.come_back()
+    assert bed("status", found.run_id, "--json") == 0
+    assert bed.json()["state"] == "cancelled"
 
 
 def test_the_pods_are_looked_at_when_a_step_that_ran_falls_silent(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:

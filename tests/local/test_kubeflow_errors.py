@@ -80,6 +80,11 @@ def test_a_proxy_without_its_server_is_no_silence_of_25_seconds(bed: Bed, monkey
     assert "HTTP 503" in bed.err
 
 
+def test_a_server_is_asked_once_whether_it_is_well(bed: Bed) -> None:
+    assert bed("schedules", "--on", "kubeflow") == 0
+    assert bed.stand_in.calls.count(("GET", "/healthz")) == 1  # not by kfp too, which has no time-out yet
+
+
 def test_a_login_page_is_called_one(bed: Bed) -> None:
     bed.stand_in.intercept = lambda method, path: (200, "text/html", "<html>sign in</html>")
     assert bed("run", bed.spec, "--on", "kubeflow") == 2

@@ -100,7 +100,7 @@ class Connection:
             warnings.simplefilter("ignore")
             client = _of_the_target_alone()(
                 host=self.host,
-                namespace=self.kubeflow.namespace or "",  # "" is not its default, which would ask the server
+                namespace=self.kubeflow.namespace or "",
                 credentials=None if self._token is None else _credentials(self._token),
                 ssl_ca_cert=self.kubeflow.ca,
                 verify_ssl=self.kubeflow.verify,
@@ -151,6 +151,7 @@ class Connection:
 
 def _of_the_target_alone() -> type[Client]:
     import kfp
+    import kfp_server_api
 
     class Client(kfp.Client):
         """Takes nothing from files, variables and clouds that the target does not name."""
@@ -160,6 +161,10 @@ def _of_the_target_alone() -> type[Client]:
 
         def _load_config(self, host: str, _client_id: str | None, *rest: Any) -> Any:
             return super()._load_config(host, None, *rest)
+
+        def get_kfp_healthz(self, *_: Any, **__: Any) -> Any:
+            """The constructor asks where there is no namespace; `_probe` did, in time, and refused a multi-user one."""
+            return kfp_server_api.V2beta1GetHealthzResponse(multi_user=False)
 
         def _is_inverse_proxy_host(self, _host: str) -> bool:
             return False

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from headrace.base.errors import HeadraceError, InvalidInput, Unavailable
+from headrace.base.errors import HeadraceError, InvalidInput, Unavailable, error_from_record
 from headrace.local.records import absent_steps, assemble, error_entry
 from headrace.store.run_events import EventReader
 from headrace.store.step_files import STEPS, ask_to_cancel
@@ -23,6 +23,7 @@ from headrace_pipelines.kubeflow.submission import (
     UNKNOWN_RUN,
     claim,
     ended_uri,
+    given_up_uri,
     kubeflow_id,
     read_request,
     send,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from headrace.spec import RunSpec
 
 SENDING_SECONDS = 60.0  # for a sender to tell Kubeflow what it has claimed; a dead one never does
+NOT_ENDED_YET = "not-ended-yet"
 CANCEL_SECONDS = 120.0  # Kubeflow takes 2 to 3
 
 
@@ -124,6 +126,8 @@ class ClusterRun:
             host = self.cluster.kubeflow.host
             return Verdict("queued") if self.is_being_sent() else judge_unknown(self.run_id, host, words)
         verdict = judge(self.run_id, seen, words)
+        if verdict.state == "cancelled" and (given_up := self._given_up(verdict.step)) is not None:
+            return Verdict("failed", given_up, verdict.step)
         if not verdict.unexplained:
             return verdict
         assert verdict.error is not None
@@ -132,6 +136,11 @@ class ClusterRun:
         since = seen.began(verdict.step)
         error = reasons.explained(self.cluster, self._identity, verdict.step, verdict.error, since=since)
         return Verdict(verdict.state, error, verdict.step)
+
+    def _given_up(self, step: str | None) -> HeadraceError | None:
+        """Why a follower ended the run as STEP did not start, though Kubeflow has it as cancelled."""
+        note = self.cluster.store.read_json(given_up_uri(self.cluster.store, self.run_id, self.attempt)) or {}
+        return error_from_record(note["error"]) if note and note["step"] == step else None
 
     def is_being_sent(self) -> bool:
         """Whether somebody claimed the attempt just now, to send it."""
@@ -218,18 +227,33 @@ class ClusterRun:
         """End the run cleanly and wait for that; returns its record. One that has ended stays as it is.
 
         Raises:
-            Unavailable: Kubeflow was told, and has not ended it yet.
+            Unavailable: Kubeflow was told, and has not ended it yet; or it is away, and only the steps know.
         """
         if self.ended() is not None:
             return self.status()
-        seen = self.seen()  # before anything is said of a run that is elsewhere
+        if not self.is_at_home:
+            self.seen()  # before anything is said of a run that is elsewhere
+        # before Kubeflow is asked: steps see it without Kubeflow, and whoever sends the run finds it after having sent
         ask_to_cancel(self.cluster.store, self.run_id, str(self.attempt))
-        seen = seen or self.seen()  # whoever sends it meanwhile finds the wish after having sent it
+        try:
+            return self._end()
+        except Unavailable as away:
+            if away.code == NOT_ENDED_YET:
+                raise
+            raise Unavailable(
+                f"{away.message}; Kubeflow was not told to end run {self.run_id}, but its train and deploy steps are",
+                action=f"headrace cancel {self.run_id} again once Kubeflow answers",
+                code=away.code,
+            ) from away
+
+    def _end(self) -> dict[str, Any]:
+        seen = self.seen()
         if seen is None or self._identity is None:
             error = cancellation(self.run_id)
             self._write_end(self._record(Verdict("cancelled", error), None), error.exit_code)
             return self.status()
         if not seen.over:
+            self.cluster.store.remove(given_up_uri(self.cluster.store, self.run_id, self.attempt))
             self.cluster.kubeflow.terminate(self._identity)
         deadline = time.monotonic() + CANCEL_SECONDS
         while seen is not None and not seen.over:
@@ -237,7 +261,7 @@ class ClusterRun:
                 raise Unavailable(
                     f"Kubeflow was told to end run {self.run_id}, and has not done so for {CANCEL_SECONDS:.0f} s",
                     action=f"headrace status {self.run_id} shows how it goes on",
-                    code="not-ended-yet",
+                    code=NOT_ENDED_YET,
                 )
             time.sleep(following.POLL_SECONDS)
             seen = self.seen()
@@ -246,9 +270,11 @@ class ClusterRun:
     def give_up(self, error: HeadraceError, step: str | None) -> None:
         """End the run, which failed with ERROR as far as Headrace is concerned."""
         assert self._identity is not None
-        record = self._record(Verdict("failed", error, step), self.seen())
-        ask_to_cancel(self.cluster.store, self.run_id, str(self.attempt))
-        self.cluster.kubeflow.terminate(self._identity)  # first: what cannot be told now is given up at the next look
+        store, record = self.cluster.store, self._record(Verdict("failed", error, step), self.seen())
+        note = {"error": error.to_record(), "step": step}
+        store.write_json(given_up_uri(store, self.run_id, self.attempt), note)  # lest what follows look like a wish
+        self.cluster.kubeflow.terminate(self._identity)  # where this cannot be told, a pod that starts goes on
+        ask_to_cancel(store, self.run_id, str(self.attempt))
         self._write_end(record, error.exit_code)
 
     def resume(self) -> bool:

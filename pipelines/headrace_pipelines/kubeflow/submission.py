@@ -3,6 +3,7 @@
     runs/<run id>/run.json             what was asked for, and the pipeline's arguments
     runs/<run id>/sent/<n>.json        attempt n was claimed by one sender, who sends it there as `<run id>-<n>`
     runs/<run id>/kubeflow/<n>.json    and there it has this id
+    runs/<run id>/given-up/<n>.json    why attempt n is ended by whoever follows it, though nobody cancels it
     runs/<run id>/ended/<n>.json       the record and the exit code of an attempt that has ended
 
 This machine's home only remembers on which target a run is. Everything is written before Kubeflow is told and under
@@ -157,6 +158,11 @@ def sent_uri(store: Store, run_id: str, attempt: int) -> str:
 def kubeflow_uri(store: Store, run_id: str, attempt: int) -> str:
     """Where Kubeflow's id of an attempt is."""
     return store.uri("runs", run_id, "kubeflow", f"{attempt}.json")
+
+
+def given_up_uri(store: Store, run_id: str, attempt: int) -> str:
+    """Where a follower that ends an attempt says why, before Kubeflow is told: to Kubeflow it is a cancellation."""
+    return store.uri("runs", run_id, "given-up", f"{attempt}.json")
 
 
 def ended_uri(store: Store, run_id: str, attempt: int) -> str:

@@ -36,10 +36,11 @@ the pods, since trainings and endpoints get no ConfigMap.
 {{/* The notes' first TrainingRun, as YAML: the digits that come with Headrace, one worker, with what the site says. */}}
 {{- define "headrace.firstRun" -}}
 {{- $site := include "headrace.site" . | fromJson -}}
+{{- $_ := set $site.pods.worker "gpu" $site.gpusPerWorker -}}{{/* as steps do (steps/cluster_wish.py, fitting) */}}
 {{- $train := dict "epochs" 8 "gpusPerWorker" $site.gpusPerWorker -}}
 {{- $spec := omit $site "gpusPerWorker" | merge (dict "train" $train "model" (dict "name" "resnet8")) -}}
-{{- $_ := set $spec "tasks" (list (dict "name" "image-classification")) -}}
-{{- $_ := set $spec "data" (dict "source" "builtin:digits" "format" "image-folder") -}}
+{{- $_ = set $spec "tasks" (list (dict "name" "image-classification")) -}}
+{{- $_ = set $spec "data" (dict "source" "builtin:digits" "format" "image-folder") -}}
 apiVersion: headrace.dev/v1alpha1
 kind: TrainingRun
 metadata: {name: digits}
