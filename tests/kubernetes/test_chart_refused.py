@@ -48,6 +48,7 @@ REFUSED = [
     ({"workspaces": ["a", "a"]}, "'/workspaces'"),
     ({"site": {"pods": {"worker": {"cpus": 2}}}}, "'/site/pods/worker': additional properties 'cpus' not allowed"),
     ({"site": {"gpusPerWorker": -1}}, "'/site/gpusPerWorker'"),
+    ({"site": {"ttlSecondsAfterFinished": 0}}, "'/site/ttlSecondsAfterFinished': minimum: got 0, want 3,600"),
     ({"pods": {"nodeSelector": {"gpu": True}}}, "'/pods/nodeSelector/gpu': got boolean, want string"),
 ]
 

@@ -17,6 +17,7 @@ from headrace.base.errors import InvalidInput, RunFailed, Unavailable
 from headrace.cluster import LEASE, POD, TRAINING_RUN, Cluster, Kind, connect
 from headrace.cluster.leases import LeaseLock
 from headrace.cluster.pods import pods
+from headrace.steps.cluster_deployment import _as_applied
 from headrace_testbed.api import Object
 from headrace_testbed.control_plane import ControlPlane
 from headrace_testbed.fake_cluster import FakeCluster
@@ -211,6 +212,29 @@ def test_fields_of_another_manager_are_not_taken_unless_that_is_asked_for(
     with pytest.raises(RunFailed, match="a-person"):
         real.apply(TRAINING_RUN, mine)
     assert real.apply(TRAINING_RUN, mine, force=True)["spec"]["maxRetries"] == 1
+
+
+def test_an_apply_of_a_version_makes_nothing_on_top_of_another(bench: Bench) -> None:
+    made = bench.cluster.apply(TRAINING_RUN, manifest())["metadata"]
+    named = {key: made[key] for key in ("uid", "resourceVersion")}
+    bench.cluster.patch(TRAINING_RUN, "digits", {"spec": {"suspend": True}})
+    for _ in range(2):
+        with pytest.raises(RunFailed) as raised:
+            bench.cluster.apply(TRAINING_RUN, manifest(**named), force=True)
+        assert raised.value.code == "kubernetes-conflict"
+        bench.cluster.delete(TRAINING_RUN, "digits")
+    assert bench.cluster.get(TRAINING_RUN, "digits") is None
+
+
+def test_what_was_made_loses_what_an_apply_leaves_out_once_it_counts_as_applied(real: Cluster) -> None:
+    wished = manifest()
+    made = real.create(TRAINING_RUN, {**wished, "spec": {**wished["spec"], "maxRetries": 1}})
+    assert made is not None
+    metadata = {"resourceVersion": made["metadata"]["resourceVersion"]}
+    owners = _as_applied(made["metadata"]["managedFields"])
+    assert real.patch(TRAINING_RUN, "digits", {"metadata": {**metadata, "managedFields": owners}}) is not None
+    wished["spec"].pop("maxRetries", None)
+    assert real.apply(TRAINING_RUN, wished)["spec"].get("maxRetries") != 1
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from headrace.base.errors import ChampionChanged, RunFailed, Unavailable
+from headrace.base.errors import ChampionChanged, HeadraceError, InvalidInput, RunFailed, Unavailable
 from headrace.local import deployments
 from headrace.local.desired_state import Deployment
 from headrace.serving.contract import StableVersion
@@ -45,9 +45,17 @@ def test_a_deployment_whose_head_died_stands_and_is_carried_out_when_it_is_back(
     assert deploy(monkeypatch, Unavailable("the head died")) == ["wish"]
 
 
-def test_a_deployment_whose_alias_may_not_move_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    moved = ChampionChanged("digits@champion moved to version 7")
-    assert deploy(monkeypatch, concludes_with=moved) == ["wish", "put back"]
+@pytest.mark.parametrize("error", [ChampionChanged("moved to version 7"), InvalidInput("MLflow refused the alias")])
+def test_a_deployment_whose_alias_may_not_move_is_taken_back(
+    monkeypatch: pytest.MonkeyPatch, error: HeadraceError
+) -> None:
+    assert deploy(monkeypatch, concludes_with=error) == ["wish", "put back"]
+
+
+def test_a_deployment_whose_alias_cannot_be_moved_now_stands_for_the_resumed_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert deploy(monkeypatch, concludes_with=Unavailable("MLflow is away")) == ["wish"]
 
 
 def test_a_deployment_that_is_interrupted_when_its_alias_may_have_moved_stands(monkeypatch: pytest.MonkeyPatch) -> None:

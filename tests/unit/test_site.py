@@ -50,3 +50,11 @@ def test_what_is_no_site_at_all_is_refused(text: str) -> None:
 def test_the_rights_of_steps_are_those_of_the_table() -> None:
     assert rights.main(["--check"]) == 0
     assert (Path(rights.ROOT) / rights.FILE).read_text().count("\n# ") == len(rights.RIGHTS)
+
+
+def test_a_training_s_object_stays_until_its_step_has_seen_its_end() -> None:
+    """The operator would delete it in the same moment, and "gone" is not "succeeded"."""
+    with pytest.raises(SpecInvalid) as raised:
+        read({**SITE, "ttlSecondsAfterFinished": 0})
+    (finding,) = raised.value.findings
+    assert (finding.where, "3600" in finding.allowed) == ("HEADRACE_SITE.ttlSecondsAfterFinished", True)

@@ -475,6 +475,103 @@ def test_what_to_do_about_a_failure_is_said_by_case(cluster: FakeCluster, step: 
     assert f"headrace resume {RUN}" in deleted.value.action
 
 
+def killed() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["a version before", "none before"])
+@pytest.mark.parametrize("answered", [False, True], ids=["rolling out", "answers"])
+def test_an_alias_that_moved_while_the_pod_was_lost_puts_the_endpoint_back(
+    cluster: FakeCluster, step: Step, first: bool, answered: bool
+) -> None:
+    if not first:
+        old(cluster)
+    cluster.script = [killed]
+    with pytest.raises(KeyboardInterrupt):
+        deploy(cluster, step, Registry())
+    if answered:
+        answers(cluster)()
+    with pytest.raises(ChampionChanged, match="moved to version 7"):
+        deploy(cluster, step, Registry("7"))
+    assert spec_of(cluster) == (None if first else OLD_SPEC)
+
+
+def test_an_alias_that_moved_while_mlflow_was_away_puts_the_endpoint_back(cluster: FakeCluster, step: Step) -> None:
+    old(cluster)
+    registry = Registry()
+
+    def away(*_: Any, **__: Any) -> None:
+        raise Unavailable("MLflow cannot be reached")
+
+    registry.set_alias = away
+    cluster.script = [answers(cluster)]
+    with pytest.raises(Unavailable):
+        deploy(cluster, step, registry)
+    assert spec_of(cluster)["model"]["version"] == "2"
+    with pytest.raises(ChampionChanged):
+        deploy(cluster, step, Registry("7"))
+    assert spec_of(cluster) == OLD_SPEC
+
+
+def test_a_right_that_was_lost_to_what_answers_already_puts_the_endpoint_back(
+    cluster: FakeCluster, step: Step, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.script = [killed]
+    with pytest.raises(KeyboardInterrupt):
+        deploy(cluster, step, Registry())
+    answers(cluster)()
+
+    def lost(*_: Any) -> None:
+        raise RunFailed("lost", code="alias-lock-lost")
+
+    monkeypatch.setattr(AliasRights, "require", lost)
+    with pytest.raises(RunFailed, match="lost"):
+        deploy(cluster, step, Registry())
+    assert spec_of(cluster) is None
+
+
+@pytest.mark.parametrize("there", ["a version", "an alias", "none"])
+def test_an_apply_that_comes_late_is_refused(
+    cluster: FakeCluster, step: Step, monkeypatch: pytest.MonkeyPatch, there: str
+) -> None:
+    """The pod is cut off between its look and its write; a newer attempt deploys, fails and puts back meanwhile."""
+    if there != "none":
+        old(cluster, **({"model": {"name": "digits", "alias": "champion"}} if there == "an alias" else {}))
+    check, before = step.store.check_attempt, spec_of(cluster)
+    looks = 0
+
+    def newer_comes(run_id: str, attempt: str) -> None:
+        nonlocal looks
+        check(run_id, attempt)
+        looks += 1
+        if looks == 3:  # the step's, the note's, and the write's
+            step.store.claim_attempt(RUN, "2")
+            with monkeypatch.context() as patch:
+                patch.setattr(step.store, "check_attempt", check)
+                cluster.script = [fails_to_load(cluster)]
+                with pytest.raises(RunFailed, match="could not be loaded"):
+                    deploy(cluster, Step("deploy", RUN, "2", step.store), Registry())
+
+    monkeypatch.setattr(step.store, "check_attempt", newer_comes)
+    with pytest.raises(Superseded):
+        deploy(cluster, step, Registry())
+    assert looks >= 3
+    assert spec_of(cluster) == before
+
+
+def test_what_was_made_counts_as_applied_so_that_an_apply_takes_fields_away(cluster: FakeCluster, step: Step) -> None:
+    old(cluster)
+    theirs = {"manager": "headrace-steps", "operation": "Update", "subresource": "status"}
+    made = {"manager": "headrace-steps", "operation": "Update"}
+    person = {"manager": "kubectl", "operation": "Update"}
+    cluster.patch(MODEL_DEPLOYMENT, "digits", {"metadata": {"managedFields": [person, made, theirs]}})
+    cluster.script = [answers(cluster)]
+    deploy(cluster, step, Registry())
+    found = cluster.get(MODEL_DEPLOYMENT, "digits")
+    assert found is not None
+    assert found["metadata"]["managedFields"] == [person, {**made, "operation": "Apply"}, theirs]
+
+
 def test_an_alias_that_moved_since_the_gate_deploys_nothing(cluster: FakeCluster, step: Step) -> None:
     registry = Registry("7")
     with pytest.raises(ChampionChanged, match="moved to version 7"):

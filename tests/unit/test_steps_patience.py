@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from headrace.base.errors import RunFailed, Unavailable
-from headrace.steps.patience import PATIENCE_SECONDS, patiently
+from headrace.steps.patience import HOPELESS, PATIENCE_SECONDS, patiently
 
 
 class Service:
@@ -66,7 +66,22 @@ def test_an_outage_long_after_another_is_given_as_much_patience() -> None:
     assert patiently(ask, service.told.append, now=lambda: service.time, sleep=service.sleep) == "here"
 
 
-@pytest.mark.parametrize("error", [RunFailed("it is wrong"), waited_for()])
+def test_what_fails_after_all_its_work_each_time_is_given_up() -> None:
+    """No outage: the services are there whenever the work begins anew."""
+    service = Service(20 * PATIENCE_SECONDS)
+
+    def work() -> str:
+        service.time += 2 * PATIENCE_SECONDS
+        return service.ask()
+
+    with pytest.raises(Unavailable, match="MLflow"):
+        patiently(work, service.told.append, now=lambda: service.time, sleep=service.sleep)
+    assert service.tries == 3
+
+
+@pytest.mark.parametrize(
+    "error", [RunFailed("it is wrong"), waited_for(), *(Unavailable("no", code=code) for code in HOPELESS)]
+)
 def test_what_waiting_cannot_mend_or_was_waited_for_is_raised_at_once(error: Exception) -> None:
     service = Service(60, error)
     with pytest.raises(type(error)):

@@ -37,7 +37,7 @@ class Site(Part):
     )
     ttl_seconds_after_finished: int = Field(
         default=604_800,
-        ge=0,
+        ge=3600,  # whoever waits for the training must have seen that it has ended well, not that it is gone
         description="Seconds after its end when a training's object is deleted; what it made stays. Default a week.",
     )
 

@@ -75,6 +75,8 @@ class Cluster:
     def apply(self, kind: Kind, manifest: Mapping[str, Any], *, force: bool = False) -> Object:
         """Make the object as MANIFEST says, whether it is there or not; what MANIFEST leaves out stays as it is.
 
+        With `metadata.uid` and `resourceVersion` only the one of that version: else RunFailed, `kubernetes-conflict`.
+
         Args:
             force: take over fields of MANIFEST that another manager owns, instead of failing with its name.
         """

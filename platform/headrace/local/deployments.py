@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from headrace.base.errors import InvalidInput, RunFailed, Unavailable
+from headrace.base.errors import HeadraceError, InvalidInput, RunFailed, Unavailable
 from headrace.base.ids import LONGEST_NAME
 from headrace.local import desired_state
 from headrace.local.desired_state import Deployment, new_config_id
@@ -37,12 +37,14 @@ def deploy(
     """Serve DEPLOYMENT in place of what its name serves now; returns {"url", "model", "version"}.
 
     Args:
-        conclude: called when every replica answers; where it raises, the deployment has failed.
+        conclude: called when every replica answers; where it raises, the deployment has failed, but for Unavailable.
 
     Raises:
         RunFailed: the version could not be loaded (in the front's own words) or did not come up in time; what was
             served before is served still, a first deployment is removed.
-        Unavailable: the Ray head or Serve went away meanwhile; the wish stands and is carried out when they are back.
+        HeadraceError: what CONCLUDE refused. Then, too, what was served before is served still.
+        Unavailable: the Ray head or Serve went away meanwhile, and the wish is carried out when they are back; or what
+            CONCLUDE needs is away. The wish stands, for the resumed run.
 
     Being interrupted (Ctrl-C) puts back what was served before, too.
     """
@@ -59,7 +61,9 @@ def deploy(
         raise
     try:
         conclude()
-    except RunFailed:  # what is interrupted there may be concluded
+    except Unavailable:
+        raise
+    except HeadraceError:  # what is interrupted there may be concluded
         _put_back(head, wish, previous, tell)
         raise
     return {"url": url, "model": deployment.model, "version": deployment.stable.version}

@@ -55,6 +55,9 @@ def cluster_tools(
     ) -> dict[str, Any]:
         return ClusterDeployment(step, cluster, site, part, registration).deploy(_renewing(rights), conclude)
 
+    def put_back(part: Mapping[str, Any], registration: Mapping[str, Any]) -> None:
+        ClusterDeployment(step, cluster, site, part, registration).put_back()
+
     return DeployTools(
         serving=serving,
         deploy=deploy,
@@ -62,6 +65,7 @@ def cluster_tools(
         set_alias=set_alias,
         take_alias=rights.take,
         require_alias=rights.require,
+        put_back=put_back,
     )
 
 

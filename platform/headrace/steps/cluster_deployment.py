@@ -2,7 +2,8 @@
 
 What the endpoint said before is in the store before it is changed, so that it can be put back by whichever pod of the
 attempt sees the version fail. Each write carries the attempt, in an annotation, so that what a newer attempt writes is
-always a change, and an older one that would write on top of it is refused.
+always a change, and each is of the version that was looked at, so an older one that would write on top of it is
+refused; what an older one makes where nothing is, it takes away again.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from headrace.api.parts import GROUP, RUN_ID_LABEL
 from headrace.api.site import Site
 from headrace.base.errors import HeadraceError, RunFailed, Superseded, Unavailable
 from headrace.cluster import MODEL_DEPLOYMENT, Kind, Object, Seen
+from headrace.cluster.cluster import MANAGER
 from headrace.cluster.leases import Leases
 from headrace.steps.cluster_wish import changes_to, wish
 from headrace.steps.step import Step
@@ -91,6 +93,13 @@ class ClusterDeployment:
             self._write(self._put_back)
             raise
 
+    def put_back(self) -> None:
+        """Let it be as it was before the run, where an earlier pod or try of the run has changed it."""
+        note = read_note(self.step.store, self.step.run_id, BEFORE_NOTE)
+        if note is not None and self._is_of_the_run(self._cluster.get(MODEL_DEPLOYMENT, self.name)):
+            self._before = note["spec"]
+            self._write(self._put_back)
+
     def _make(self, renew: Callable[[], None]) -> dict[str, Any]:
         try:
             self._write(self._apply)
@@ -114,13 +123,44 @@ class ClusterDeployment:
 
     def _apply(self, found: Object | None) -> bool:
         annotations = {RUN_ID_LABEL: self.step.run_id, ATTEMPT_ANNOTATION: self.step.attempt}
-        if found is not None and "alias" in found["spec"]["model"]:  # somebody else's field, which no apply takes away
-            model = {"alias": None, "name": self.model, "version": self.version}
-            if not self._patch(found, {"model": model}, annotations):
-                return False
-        manifest = {"metadata": {"name": self.name, "annotations": annotations}, "spec": self._wish.to_record()}
-        self._cluster.apply(MODEL_DEPLOYMENT, manifest, force=True)
+        metadata: dict[str, Any] = {"name": self.name, "annotations": annotations}
+        wished = self._wish.to_record()
+        if found is None:
+            made = self._cluster.create(MODEL_DEPLOYMENT, {"metadata": metadata, "spec": wished})
+            if made is not None:
+                self._take_away_if_late(made)
+            return made is not None
+        if "alias" in found["spec"]["model"]:  # somebody else's field, which no apply takes away
+            self._patch(found, {"model": {"alias": None, "name": self.model, "version": self.version}}, annotations)
+            return False
+        if owners := _as_applied(found["metadata"].get("managedFields") or []):
+            metadata = {"resourceVersion": found["metadata"]["resourceVersion"], "managedFields": owners}
+            self._cluster.patch(MODEL_DEPLOYMENT, self.name, {"metadata": metadata})
+            return False
+        metadata |= {key: found["metadata"][key] for key in ("uid", "resourceVersion")}
+        try:
+            self._cluster.apply(MODEL_DEPLOYMENT, {"metadata": metadata, "spec": wished}, force=True)
+        except RunFailed as refused:
+            if refused.code != "kubernetes-conflict":
+                raise
+            return False
         return True
+
+    def _take_away_if_late(self, made: Object) -> None:
+        """Delete MADE if a newer attempt came before it, which may have deleted its own and looks no more."""
+        try:
+            self.step.check()
+        except Superseded:
+            for _ in range(_TRIES):
+                found = self._cluster.get(MODEL_DEPLOYMENT, self.name)
+                if found is None or found["metadata"]["uid"] != made["metadata"]["uid"]:
+                    break
+                if found["metadata"]["annotations"].get(ATTEMPT_ANNOTATION) != self.step.attempt:
+                    break
+                version = found["metadata"]["resourceVersion"]
+                if self._cluster.delete(MODEL_DEPLOYMENT, self.name, uid=made["metadata"]["uid"], version=version):
+                    break
+            raise
 
     def _patch(self, found: Object, spec: Mapping[str, Any], annotations: Mapping[str, str]) -> bool:
         metadata = {"resourceVersion": found["metadata"]["resourceVersion"], "annotations": annotations}
@@ -229,6 +269,15 @@ class ClusterDeployment:
 
     def _record(self, obj: Object) -> dict[str, Any]:
         return {"url": _status(obj).url, "model": self.model, "version": self.version}
+
+
+def _as_applied(owners: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """OWNERS of an object's fields, where we made it and have not applied it: as if we had, so that an apply takes away
+    what it no longer says. [] where there is nothing to change."""
+    ours = [each for each in owners if each["manager"] == MANAGER and not each.get("subresource")]
+    if [each["operation"] for each in ours] != ["Update"]:
+        return []
+    return [{**each, "operation": "Apply"} if each is ours[0] else each for each in owners]
 
 
 def _status(obj: Object) -> ModelDeploymentStatus:

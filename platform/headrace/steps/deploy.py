@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from headrace.base.errors import ChampionChanged
+from headrace.base.errors import ChampionChanged, HeadraceError, Superseded, Unavailable
 from headrace.steps.step import Outcome, Step, run_step, site_here, uninterrupted
 from headrace.steps.trained import Version
+
+Done = TypeVar("Done")
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,10 @@ class DeployTools:
 
     serving: the endpoint's record if it answers with exactly this version, replicas and resources, else None.
     deploy: makes it so, calls its last argument once every replica answers, and returns {"url", "model", "version"}.
-        Where that call fails, the endpoint is put back as where the version fails; where it is interrupted, not.
+        Where that call fails, the endpoint is put back as where the version fails; where it is interrupted, or fails
+        with Unavailable, it stays for the next try.
+    put_back: undoes what an earlier try or attempt of the run has made of the endpoint, if that is how it still is. A
+        laptop knows only of its own try, and leaves it.
     champion: the version that a reference names, or None.
     set_alias: moves an alias.
     take_alias: waits for the right to move an alias (the register step has it already).
@@ -33,6 +38,7 @@ class DeployTools:
     set_alias: Callable[..., None]
     take_alias: Callable[..., None]
     require_alias: Callable[[str, str], None]
+    put_back: Callable[[Mapping[str, Any], Mapping[str, Any]], None] = lambda *_: None
 
 
 def deploy(deploy_spec: str, register_spec: str, registration: str, run_id: str, attempt: str) -> str:
@@ -65,7 +71,7 @@ def deploy_once(
 
     Raises:
         ChampionChanged: the alias no longer names the version that the gate compared with, before the deployment or
-            after it; then the endpoint is as it was.
+            after it; then the endpoint is as it was, on a cluster as before the run's first try.
     """
     model = registration["model"]
     name, version = model["name"], model["version"]
@@ -83,13 +89,14 @@ def deploy_once(
                 tools.set_alias(name, alias, version, check=step.check)
 
     tools.take_alias(name, alias, holder=f"run {step.run_id}", on_wait=step.waiting)
-    named, endpoint = is_named(), tools.serving(part, registration)
+    named = _or_put_back(is_named, tools, part, registration)
+    endpoint = tools.serving(part, registration)
     done = named and endpoint is not None
     if endpoint is None:
         step.check()
         endpoint = tools.deploy(part, registration, step.message, move)
     elif not named:
-        move()
+        _or_put_back(move, tools, part, registration)
     values = {
         "endpoint": {key: endpoint[key] for key in ("url", "model", "version")},
         "model": {**model, "alias": alias},
@@ -97,6 +104,19 @@ def deploy_once(
     if done:
         return Outcome(values, "cached", f"{part['name']} answers with version {version} already")
     return Outcome(values)
+
+
+def _or_put_back(
+    do: Callable[[], Done], tools: DeployTools, part: Mapping[str, Any], registration: Mapping[str, Any]
+) -> Done:
+    """What DO gives. Where it refuses the alias, the endpoint is put back that an earlier try has made."""
+    try:
+        return do()
+    except (Superseded, Unavailable):
+        raise
+    except HeadraceError:
+        tools.put_back(part, registration)
+        raise
 
 
 def _require_judged(step: Step, current: Version | None, registration: Mapping[str, Any], alias: str) -> None:

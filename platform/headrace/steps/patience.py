@@ -16,6 +16,8 @@ from headrace.base.errors import Unavailable
 
 PATIENCE_SECONDS = 300.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2.0, 30.0
+LONG_TRIES = 3  # in a row, each failing after all its work: no outage, or the try right after it would fail at once
+HOPELESS = ("store-refused", "store-no-bucket")  # only a person mends these
 
 Result = TypeVar("Result")
 
@@ -30,20 +32,26 @@ def patiently(
     """What DO gives, which is done again while a service is away. Everything that DO does may be done twice.
 
     A try that lasts longer than PATIENCE_SECONDS has found all services there, since each call gives up sooner: what it
-    fails with is another outage, with as much patience.
+    fails with is another outage, with as much patience. LONG_TRIES of them in a row are given up: the services are
+    there, and DO meets the same again whenever it is done.
 
     Raises:
-        Unavailable: it stayed away for PATIENCE_SECONDS; one that was waited for already, at once.
+        Unavailable: it stayed away for PATIENCE_SECONDS, or LONG_TRIES came to it; one that was waited for already, or
+            that is HOPELESS, at once.
     """
-    began, pause = None, FIRST_PAUSE_SECONDS
+    began, pause, long_tries = None, FIRST_PAUSE_SECONDS, 0
     while True:
         tried = now()
         try:
             return do()
         except Unavailable as error:
-            if began is None or now() - tried > PATIENCE_SECONDS:
+            was_long = now() - tried > PATIENCE_SECONDS
+            long_tries = long_tries + 1 if was_long else 0
+            if began is None or was_long:
                 began, pause = now(), FIRST_PAUSE_SECONDS
-            if error.waited_for or now() + pause - began > PATIENCE_SECONDS:
+            if error.waited_for or error.code in HOPELESS or long_tries == LONG_TRIES:
+                raise
+            if now() + pause - began > PATIENCE_SECONDS:
                 raise
             tell(f"{error.message}; trying again in {pause:.0f} s")
         sleep(pause)

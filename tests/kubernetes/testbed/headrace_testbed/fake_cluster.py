@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from headrace.base.errors import RunFailed
 from headrace.cluster import Kind, Object, Seen
 
 Happening = Callable[[], Any]
@@ -50,6 +51,9 @@ class FakeCluster:
         name = manifest["metadata"]["name"]
         self.written.append(("apply", kind.kind, name))
         before = self._objects.get((kind.kind, name)) or self._new(name)
+        for key in ("uid", "resourceVersion"):
+            if manifest["metadata"].get(key) not in (None, before["metadata"].get(key)):
+                raise RunFailed(f"Kubernetes refused to apply {kind.kind} {name}", code="kubernetes-conflict")
         return self._store(kind, _merged(before, {"apiVersion": kind.api_version, "kind": kind.kind, **manifest}))
 
     def create(self, kind: Kind, manifest: Mapping[str, Any]) -> Object | None:
