@@ -5,17 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
-from headrace.spec import load_spec
+from headrace.spec import RunSpec, load_spec
 from headrace_models import catalog
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples" / "zoo"
 SPECS = sorted(FOLDER.glob("*.yaml"))
 
 
+def loaded(path: Path) -> RunSpec:
+    source = str(yaml.safe_load(path.read_text())["data"]["source"])
+    if not source.startswith("builtin:") and not (path.parent / source).exists():
+        pytest.skip(f"{path.name} is about data that is not here: {source}")
+    return load_spec(path)
+
+
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
 def test_a_zoo_spec_loads_and_is_named_like_its_file(path: Path) -> None:
-    spec = load_spec(path)
+    spec = loaded(path)
     assert spec.name == path.stem
     assert spec.model.name in catalog.models()
     assert spec.gate
@@ -24,6 +32,6 @@ def test_a_zoo_spec_loads_and_is_named_like_its_file(path: Path) -> None:
 
 
 def test_every_network_for_pictures_has_a_spec() -> None:
-    named = {load_spec(path).model.name for path in SPECS}
+    named = {load_spec(path).model.name for path in SPECS if not path.stem.startswith("bccd-")}
     wanted = {name for name, card in catalog.models().items() if card.tasks == ("image-classification",)}
     assert wanted - named == set()

@@ -466,6 +466,17 @@ def test_tasks_that_cannot_be_joined_and_models_that_cannot_join_are_told() -> N
     assert "semantic-segmentation" in apart["tasks[1]"].allowed
 
 
+def test_regions_come_with_the_picture_only_for_a_model_that_looks_at_them() -> None:
+    spec = document(data={"source": "builtin:shapes", "format": "voc"}, model="fast-rcnn", gate=[], train={})
+    bare = only({**spec, "task": "object-detection"})
+    assert bare.where.startswith("task")
+    assert (bare.allowed, bare.action) == ("selective-search", "set proposals: selective-search")
+    given = {**spec, "task": {"name": "object-detection", "proposals": "selective-search"}}
+    assert load_spec(given).tasks[0].args == {"proposals": "selective-search"}
+    assert "remove it" in only({**given, "model": "yolo"}).action
+    assert load_spec({**given, "task": "object-detection", "model": "faster-rcnn"}).model.name == "faster-rcnn"
+
+
 # a model of one's own
 
 

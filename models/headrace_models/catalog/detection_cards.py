@@ -15,6 +15,9 @@ from headrace_models.catalog.cards import Arguments, ComponentCard, Direction, M
 
 Pixels = Annotated[int, Field(ge=32, le=2048)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Regions = Annotated[
+    int, Field(ge=4, le=2048, description="Regions of a picture that are learned, a quarter of them objects at most.")
+]
 Factor = Annotated[float, Field(gt=0, le=8, description="Factor on all channels; 1 is the published size.")]
 
 DETECTION_METRICS: dict[str, Direction] = {"map50": "max", "map": "max", "map75": "max"}
@@ -36,6 +39,11 @@ class ObjectDetectionArguments(Arguments):
         "flip-zoom",
         description="Random variation of training pictures; boxes follow. flip: mirrored left-right; flips: also "
         "upside down, for pictures that have no top (cells, satellites); zoom: larger or smaller, and moved.",
+    )
+    proposals: Literal["none", "selective-search"] = Field(
+        "none",
+        description="Regions that come with each picture, for models that find none themselves (fast-rcnn, rcnn): "
+        "selective-search joins regions of like colour and texture, 300 boxes a picture, once for all epochs.",
     )
 
 
@@ -89,6 +97,51 @@ class Ssd300Arguments(Thresholds):
     """Arguments of `ssd300-vgg16`."""
 
     nms_threshold: Share = Field(0.45, description="Of two boxes of a class with a larger IoU the better one stays.")
+
+
+class FasterRcnnArguments(Thresholds):
+    """Arguments of `faster-rcnn`."""
+
+    width: int = Field(16, ge=4, le=256, description="Channels of the first convolution; they double three times.")
+    levels: int = Field(
+        4, ge=1, le=6, description="Feature maps, of strides 4, 8, 16, ...; sizes of objects choose theirs."
+    )
+    hidden: int = Field(128, ge=8, le=4096, description="Values of the two layers that look at a region.")
+    proposals: int = Field(100, ge=10, le=2000, description="Regions of a picture that are looked at.")
+    sampled: Regions = 64
+    activation: ActivationName = "silu"
+
+
+class FasterRcnnFpnArguments(Thresholds):
+    """Arguments of `faster-rcnn-resnet50-fpn`."""
+
+    norm: Literal["frozen", "batch"] = Field(
+        "frozen",
+        description="Batch normalisation: frozen: as it came with the weights, as published; batch: learned, which "
+        "training from scratch needs.",
+    )
+
+
+class FastRcnnArguments(Thresholds):
+    """Arguments of `fast-rcnn`."""
+
+    backbone: Literal["vgg16", "small"] = Field(
+        "vgg16", description="vgg16: as published; small: a residual pyramid that trains on a CPU."
+    )
+    width: int = Field(16, ge=4, le=256, description="Of the small one: channels of its first convolution.")
+    hidden: int = Field(128, ge=8, le=4096, description="Of the small one: values of its two linear layers.")
+    sampled: Regions = 64
+    dropout: float = Field(0.5, ge=0, lt=1, description="Share of the hidden values dropped while training.")
+
+
+class RcnnArguments(Thresholds):
+    """Arguments of `rcnn`."""
+
+    crop: int = Field(32, ge=16, le=256, description="Pixels a side that regions are warped to.")
+    width: int = Field(16, ge=4, le=256, description="Channels of the first convolution; they double twice.")
+    sampled: Regions = 32
+    activation: ActivationName = "silu"
+    nms_threshold: Share = Field(0.3, description="Of two boxes of a class with a larger IoU the better one stays.")
 
 
 _HERE = "headrace_models.detection"
@@ -158,5 +211,46 @@ DETECTION_MODELS = (
         tasks=_TASKS,
         parameters=26_285_486,
         metric="COCO: mAP 25.1 (published, torchvision)",
+    ),
+    ModelCard(
+        "faster-rcnn",
+        "regions from a network on anchors, each looked at once more; a small residual pyramid",
+        f"{_HERE}.faster_rcnn:FasterRcnn",
+        FasterRcnnArguments,
+        "Ren et al. 2015, section 3",
+        tasks=_TASKS,
+        metric="builtin:shapes at 96x96: mAP50 .97",
+    ),
+    ModelCard(
+        "faster-rcnn-resnet50-fpn",
+        "Faster R-CNN on a ResNet-50 with a feature pyramid, torchvision's names and shapes",
+        f"{_HERE}.faster_rcnn_fpn:FasterRcnnFpn",
+        FasterRcnnFpnArguments,
+        "Ren et al. 2015; Lin et al. 2017, section 4",
+        tasks=_TASKS,
+        parameters=41_755_286,
+        metric="COCO: mAP 37.0 (published, torchvision)",
+    ),
+    ModelCard(
+        "fast-rcnn",
+        "layers once a picture, regions of selective search read from them; VGG16 or a small pyramid",
+        f"{_HERE}.fast_rcnn:FastRcnn",
+        FastRcnnArguments,
+        "Girshick 2015, figure 1",
+        tasks=_TASKS,
+        proposals=True,
+        parameters=134_690_729,
+        debug={"backbone": "small", "dropout": 0.0},
+        metric="VOC 2007: mAP 66.9 (published)",
+    ),
+    ModelCard(
+        "rcnn",
+        "each region of selective search cut out and warped: convolutions, an SVM a class, box regression",
+        f"{_HERE}.rcnn:Rcnn",
+        RcnnArguments,
+        "Girshick et al. 2014, section 2",
+        tasks=_TASKS,
+        proposals=True,
+        metric="builtin:shapes at 96x96: mAP50 .98",
     ),
 )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from headrace_models.detection.boxes import cell_centres, cornered, offsets, overlap, shifted
-from headrace_models.detection.layers import Convolution, Stage
+from headrace_models.detection.layers import Pyramid
 from headrace_models.detection.outputs import DetectorOutput, Targets, Threshold, select
 
 SCALE = (10.0, 10.0, 5.0, 5.0)  # of offsets; the published code's variances of .1 and .2
@@ -185,26 +185,12 @@ class Ssd(SsdBase):
         super().__init__(threshold, [4 * width] * len(sizes), [len(each) for each in sizes.values()], num_classes)
         self.used = list(sizes)
         self._sizes = [torch.tensor(each) for each in sizes.values()]
-        a, w = activation, width
-        self.stem = Convolution(in_channels, w, stride=2, activation=a)
-        outside = [2 * w, 4 * w, *[8 * w] * levels][:levels]
-        inside = [w, *outside[:-1]]
-        self.stages = nn.ModuleList(Stage(i, o, 1, a) for i, o in zip(inside, outside, strict=True))
-        self.reduce = nn.ModuleList(Convolution(o, 4 * w, 1, activation=a) for o in outside[self.used[0] :])
-        self.smooth = nn.ModuleList(Convolution(4 * w, 4 * w, activation=a) for _ in self.used)
+        self.pyramid = Pyramid(in_channels, width, levels, self.used, activation)
 
     def maps(self, image: Tensor) -> list[Tensor]:
         """See `SsdBase.maps`."""
-        first = self.used[0]  # finer ones are on the way only
-        x, found = self.stem(image), list[Tensor]()
-        for level, stage in enumerate(self.stages):
-            x = stage(x)
-            if level >= first:
-                found.append(self.reduce[level - first](x))
-        for place in range(len(found) - 1, 0, -1):
-            finer = found[place - 1]
-            found[place - 1] = finer + functional.interpolate(found[place], size=finer.shape[2:], mode="nearest")
-        return [smooth(found[level - first]) for smooth, level in zip(self.smooth, self.used, strict=True)]
+        found: list[Tensor] = self.pyramid(image)
+        return found
 
     def sizes(self, level: int, image_size: tuple[int, int]) -> Tensor:
         """See `SsdBase.sizes`."""

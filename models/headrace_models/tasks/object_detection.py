@@ -20,11 +20,13 @@ from headrace_models.catalog.cards import Arguments, TaskCard
 from headrace_models.catalog.detection_cards import DETECTION_TASKS, ObjectDetectionArguments
 from headrace_models.detection.boxes import usual_sizes
 from headrace_models.detection.outputs import PADDING, Detections, DetectorOutput, Targets
+from headrace_models.detection.selective_search import selective_search
 from headrace_models.tasks import box_pictures, pictures
 from headrace_models.tasks.base import Arrays, BadInput, Batch, Example, Metrics, Sample, Schema, Signature, TensorSpec
 from headrace_models.tasks.detection_metrics import DetectionMetrics
 from headrace_models.tasks.picture_task import (
     INPUT,
+    Fitted,
     PictureMeasures,
     PictureTask,
     learn_pixels,
@@ -146,16 +148,23 @@ class ObjectDetection(PictureTask):
         return {"boxes": boxes, "labels": labels, "ignore": difficult | crowd, "crowd": crowd}
 
     def decode(self, sample: Sample) -> Example:
-        """`image` uint8 [channels, height, width], `size` (height, width) of the picture itself, and the objects as
-        `objects_of` gives them, in pixels of the network's input."""
+        """`image` uint8 [channels, height, width], `size` (height, width) of the picture itself, `proposals` float32
+        [P, 4] if they are asked for (rows of zeros are padding), and the objects as `objects_of` gives them; boxes in
+        pixels of the network's input."""
         fitted = self.fitted(pictures.decode(picture_bytes(sample)))
-        example: Example = {"image": fitted.pixels, "size": np.array(fitted.size, np.int64)}
+        example = self._unlabelled(fitted)
         objects = self.objects_of(sample)
         if objects is None:
             return example
         (height, width), (own_height, own_width) = self.image_size, fitted.size
         factor = np.array([width / own_width, height / own_height] * 2, np.float32)
         return {**example, **objects, "boxes": objects["boxes"] * factor}
+
+    def _unlabelled(self, fitted: Fitted) -> Example:
+        example: Example = {INPUT: fitted.pixels, "size": np.array(fitted.size, np.int64)}
+        if self.args.proposals == "selective-search":
+            example["proposals"] = selective_search(fitted.pixels)
+        return example
 
     def augment(self, example: Example, rng: random.Random) -> Example:
         """The variation that `args.augment` names."""
@@ -269,7 +278,7 @@ class ObjectDetection(PictureTask):
     def preprocess(self, inputs: Arrays) -> Batch:
         """See `Task.preprocess`; each row of `image` is one picture."""
         rows = self.fitted_rows(self.given_pictures(inputs))
-        return self.collate([{INPUT: row.pixels, "size": np.array(row.size, np.int64)} for row in rows])
+        return self.collate([self._unlabelled(row) for row in rows])
 
     def postprocess(self, outputs: Any, batch: Batch) -> Arrays:
         """What the signature says."""

@@ -118,6 +118,8 @@ def _type(schema: Mapping[str, Any]) -> str:
 def _spec(card: ModelCard) -> str:
     task = card.tasks[-1] if card.together else card.tasks[0]  # what is joined reads the formats of the last
     named = f"[{', '.join(card.tasks)}]" if card.together else task
+    if card.proposals:
+        named = f"{{name: {task}, proposals: selective-search}}"
     return "\n".join(
         [
             f"name: {card.name}",

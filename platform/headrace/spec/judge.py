@@ -20,7 +20,7 @@ from headrace.spec.model import GROUPED_FORMATS, TABLE_FORMATS
 from headrace.spec.yaml_reader import Path
 from headrace_models import catalog
 from headrace_models.catalog import listed
-from headrace_models.catalog.cards import Card, TaskCard
+from headrace_models.catalog.cards import Card, ModelCard, TaskCard
 
 Table = Callable[[], Mapping[str, Card]]
 
@@ -122,6 +122,20 @@ def _model(folded: Folded) -> None:
             listed(card.name, [other.name for other in catalog.models().values() if other.suits(names)]),
             "take a model made for the task, or one of your own",
         )
+    _proposals(folded, card)
+
+
+def _proposals(folded: Folded, model: ModelCard) -> None:
+    """A model that looks at regions is given some, and one that finds its own is given none."""
+    for index, task in enumerate(_list(folded.record.get("tasks"))):
+        given = _mapping(_mapping(task).get("args")).get("proposals", "none")
+        if _mapping(task).get("name") in model.tasks and (given != "none") != model.proposals:
+            folded.report(
+                ("tasks", index, "args", "proposals"),
+                f"{shown(given)} with {model.name}, which {'finds no' if model.proposals else 'finds its own'} regions",
+                "selective-search" if model.proposals else "none",
+                "set proposals: selective-search" if model.proposals else "remove it, or take fast-rcnn or rcnn",
+            )
 
 
 def _data(folded: Folded) -> None:
