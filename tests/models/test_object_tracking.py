@@ -176,7 +176,8 @@ def test_what_a_zoom_leaves_out_takes_its_track_along() -> None:
 def test_the_film_shows_the_first_video_in_its_order() -> None:
     made = task(tracker={"name": "sort", "min_hits": 1})
     samples = [sample(frame, walk(frame), [1, 2], name) for frame in (3, 1, 2) for name in ("b", "a")]
-    shown = made.to_show([json.dumps(each.labels["annotation"]) for each in samples])
+    labels = [json.dumps(each.labels["annotation"]) for each in samples]
+    shown = made.to_show(len(labels), labels.__getitem__)
     assert [samples[place].sample_id for place in shown] == ["a1", "a2", "a3"]
     examples = [made.decode(samples[place]) for place in shown]
     batch = made.collate(examples)

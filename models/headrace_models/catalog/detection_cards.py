@@ -12,6 +12,7 @@ from pydantic import Field
 
 from headrace_models.catalog.activation_cards import ActivationName
 from headrace_models.catalog.cards import Arguments, ComponentCard, Direction, ModelCard, TaskCard
+from headrace_models.catalog.picture_arguments import PictureArguments
 
 Pixels = Annotated[int, Field(ge=32, le=2048)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -23,7 +24,7 @@ Factor = Annotated[float, Field(gt=0, le=8, description="Factor on all channels;
 DETECTION_METRICS: dict[str, Direction] = {"map50": "max", "map": "max", "map75": "max"}
 
 
-class ObjectDetectionArguments(Arguments):
+class ObjectDetectionArguments(PictureArguments):
     """Arguments of `object-detection`."""
 
     image_size: Pixels | tuple[Pixels, Pixels] | None = Field(
@@ -31,9 +32,6 @@ class ObjectDetectionArguments(Arguments):
         description="Height and width in pixels that pictures are resized to: one number, [height, width], or null to "
         "take it from the data: the pictures' size, or the median of each side, at most 320 on the longer side, each a "
         "multiple of 32.",
-    )
-    channels: Literal[1, 3] | None = Field(
-        None, description="1: grey, 3: colour, null: 1 if every training picture is grey, else 3."
     )
     augment: Literal["none", "flip", "flips", "flip-zoom", "flips-zoom"] = Field(
         "flip-zoom",

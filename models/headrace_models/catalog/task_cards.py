@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from headrace_models.catalog.cards import Arguments, Direction, TaskCard
 from headrace_models.catalog.detection_cards import DETECTION_TASKS
+from headrace_models.catalog.picture_arguments import PictureArguments
 from headrace_models.catalog.segmentation_cards import SEGMENTATION_TASKS
 from headrace_models.catalog.tracking_cards import TRACKING_TASKS
-
-Pixels = Annotated[int, Field(ge=8, le=1024)]
 
 CLASSIFICATION_METRICS: dict[str, Direction] = {
     "accuracy": "max",
@@ -23,18 +22,9 @@ CLASSIFICATION_METRICS: dict[str, Direction] = {
 CLASSIFICATION_LOSSES = ("cross-entropy", "focal", "hinge", "mse", "dice")
 
 
-class ImageClassificationArguments(Arguments):
+class ImageClassificationArguments(PictureArguments):
     """Arguments of `image-classification`."""
 
-    image_size: Pixels | tuple[Pixels, Pixels] | None = Field(
-        None,
-        description="Height and width in pixels that pictures are resized to: one number, [height, width], or null to "
-        "take it from the data (their own size if all have the same, at most 224; else a square of the median shorter "
-        "side between 32 and 224, a multiple of 8).",
-    )
-    channels: Literal[1, 3] | None = Field(
-        None, description="1: grey, 3: colour, null: 1 if every training picture is grey, else 3."
-    )
     augment: Literal["none", "shift", "flip", "crop-flip"] = Field(
         "none",
         description="Random variation of training pictures. shift: moved by up to an eighth of the size; flip: "

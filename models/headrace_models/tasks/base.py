@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -259,10 +259,10 @@ class Task(ABC):
         """Pictures of an evaluation by file stem ("confusion_matrix")."""
         return {}
 
-    def to_show(self, labels: Sequence[Any]) -> Sequence[int]:
-        """Which samples of the test split `example_pictures` is to draw; LABELS are all of them, as the manifest has
-        them (annotations as JSON text)."""
-        return range(min(SHOWN, len(labels)))
+    def to_show(self, count: int, label: Callable[[int], Any]) -> Sequence[int]:
+        """Which of the test split's COUNT samples `example_pictures` is to draw; LABEL gives that of one, as the
+        manifest has it (annotations as JSON text)."""
+        return range(min(SHOWN, count))
 
     def example_pictures(self, examples: Sequence[Example], outputs: Any) -> dict[str, Figure | bytes]:
         """Pictures of the examples `to_show` with what the model says of them ("example_predictions"); bytes are a

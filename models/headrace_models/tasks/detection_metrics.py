@@ -19,6 +19,7 @@ import numpy as np
 
 from headrace_models.detection.outputs import PADDING, DetectorOutput
 from headrace_models.tasks.base import Batch, Metrics
+from headrace_models.tracking.overlap import iou
 
 OVERLAPS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -34,23 +35,12 @@ class Objects(NamedTuple):
     crowd: np.ndarray  # bool [objects]
 
 
-def overlaps(boxes: np.ndarray, others: np.ndarray, crowd: np.ndarray) -> np.ndarray:
-    """IoU of each of BOXES `[n, 4]` with each of OTHERS `[m, 4]`, `[n, m]`; for a CROWD, the box's share in it."""
-    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    shared = np.clip(high - low, 0, None).prod(axis=2)
-    area, other_area = ((part[:, 2:] - part[:, :2]).prod(axis=1) for part in (boxes, others))
-    whole = np.where(crowd[None], area[:, None], area[:, None] + other_area[None] - shared)
-    result: np.ndarray = np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)
-    return result
-
-
 def outcomes(boxes: np.ndarray, objects: Objects, thresholds: np.ndarray = OVERLAPS) -> np.ndarray:
     """WRONG, RIGHT or IGNORED, uint8 `[n, thresholds]`, of detections with BOXES `[n, 4]`, best score first."""
     result = np.full((len(boxes), len(thresholds)), WRONG, dtype=np.uint8)
     if not len(objects.boxes) or not len(boxes):
         return result
-    shared = overlaps(boxes, objects.boxes, objects.crowd)
+    shared = iou(boxes, objects.boxes, objects.crowd)
     taken = np.zeros((len(thresholds), len(objects.boxes)), dtype=bool)
     places = np.arange(len(thresholds))
     for row, overlap in enumerate(shared):

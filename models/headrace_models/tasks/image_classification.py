@@ -8,7 +8,7 @@ mean 0 and variance 1 over the training pictures; its output scores `[batch, num
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -16,10 +16,9 @@ import torch
 
 from headrace_models.catalog.cards import TaskCard
 from headrace_models.catalog.task_cards import TASKS, ImageClassificationArguments
-from headrace_models.tasks import pictures
 from headrace_models.tasks.base import Arrays, BadInput, Batch, Example, Sample, Signature, TensorSpec
 from headrace_models.tasks.classification import Classification
-from headrace_models.tasks.picture_task import INPUT, Fitted, PictureMeasures, PictureTask, learn_pixels, picture_bytes
+from headrace_models.tasks.picture_task import INPUT, Fitted, PictureTask, learn_pixels
 from headrace_models.tasks.picture_variation import varied
 
 if TYPE_CHECKING:
@@ -34,13 +33,13 @@ class ImageClassification(PictureTask, Classification):
 
     # what the data teaches
 
-    def summarise(self, samples: Iterable[Sample]) -> dict[str, Any]:
-        """Sizes, grey or not, classes, and means of pixels in grey and in colour (each picture counts alike)."""
-        measures, labels = PictureMeasures(samples), list[int | None]()
-        for sample in samples:
-            measures.add(pictures.decode(picture_bytes(sample)))
-            labels.append(self.label_of(sample))
-        return {**measures.record(), "class_counts": self.count_labels(labels)}
+    def noted(self, sample: Sample) -> int | None:
+        """The class's index."""
+        return self.label_of(sample)
+
+    def label_summary(self, noted: Sequence[int | None]) -> dict[str, Any]:
+        """How many pictures each class has."""
+        return {"class_counts": self.count_labels(noted)}
 
     def learn(self, summaries: Sequence[Mapping[str, Any]]) -> None:
         """Size, channels and normalisation, as the arguments say or from the pictures."""

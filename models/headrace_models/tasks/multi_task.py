@@ -17,7 +17,7 @@ import torch
 from headrace.base.errors import InvalidInput
 from headrace_models.catalog.cards import NoArguments, TaskCard
 from headrace_models.tasks.base import Arrays, Batch, Example, Metrics, MultiTaskOutput, Sample, Signature, Task
-from headrace_models.tasks.picture_task import PictureTask
+from headrace_models.tasks.picture_task import PictureTask, summaries_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -93,7 +93,7 @@ class MultiTask(Task):
 
     def summarise(self, samples: Iterable[Sample]) -> dict[str, Any]:
         """The summary of each task."""
-        return {name: part.summarise(samples) for name, part in self.parts.items()}
+        return dict(zip(self.parts, summaries_of(list(self.parts.values()), samples), strict=True))
 
     def learn(self, summaries: Sequence[Mapping[str, Any]]) -> None:
         """Each task learns its own; size and normalisation are the first one's."""

@@ -283,6 +283,10 @@ class ObjectDetection(PictureTask):
     def postprocess(self, outputs: Any, batch: Batch) -> Arrays:
         """What the signature says."""
         boxes, scores, labels = (part.cpu().numpy() for part in self.detections(outputs))
+        return self.answer(boxes, scores, labels, batch)
+
+    def answer(self, boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, batch: Batch) -> Arrays:
+        """BOXES [batch, N, 4] in pixels of the network's input, SCORES and LABELS [batch, N], as they are answered."""
         (height, width), sizes = self.image_size, batch["size"].cpu().numpy()
         factor = np.stack([sizes[:, 1] / width, sizes[:, 0] / height] * 2, axis=1).astype(np.float32)
         names = np.array([*self.classes, ""], dtype=object)  # the last one is PADDING's

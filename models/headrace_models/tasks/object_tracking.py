@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -95,9 +95,9 @@ class ObjectTracking(ObjectDetection):
         assert isinstance(metrics, TrackingMetrics)
         return {**super().plots(metrics.detection), "tracks": tracking_plots.paths(metrics, self.image_size)}
 
-    def to_show(self, labels: Sequence[Any]) -> Sequence[int]:
+    def to_show(self, count: int, label: Callable[[int], Any]) -> Sequence[int]:
         """The first frames of the first video, in their order."""
-        said = [json.loads(text) if isinstance(text, str) else text for text in labels]
+        said = [json.loads(label(place)) for place in range(count)]
         if not said:
             return []
         first = min(record["sequence"] for record in said)
@@ -135,7 +135,7 @@ class ObjectTracking(ObjectDetection):
         for _, rows in itertools.groupby(range(len(clips)), key=clips.__getitem__):
             clip = list(rows)
             told += self._followed(boxes[clip], scores[clip], labels[clip])
-        return self._answer(told, boxes.shape[1], batch["size"].cpu().numpy())
+        return self._answer(told, boxes.shape[1], batch)
 
     def _followed(self, boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> list[Tracked]:
         """What a tracker tells of consecutive frames' detections, padded as detectors give them."""
@@ -145,23 +145,16 @@ class ObjectTracking(ObjectDetection):
             told.append(tracker.update(*found))
         return told
 
-    def _answer(self, told: Sequence[Tracked], most: int, sizes: np.ndarray) -> Arrays:
-        answer: Mapping[str, np.ndarray] = {
-            "boxes": np.zeros((len(told), most, 4), np.float32),
-            "scores": np.zeros((len(told), most), np.float32),
-            "labels": np.full((len(told), most), "", dtype=object),
-            "tracks": np.full((len(told), most), NO_TRACK, dtype=np.int64),
-        }
-        names = np.array(self.classes, dtype=object)
-        height, width = self.image_size
-        for row, (frame, (own_height, own_width)) in enumerate(zip(told, sizes, strict=True)):
-            count = len(frame.tracks)
-            factor = [own_width / width, own_height / height] * 2
-            answer["boxes"][row, :count] = frame.boxes * factor
-            answer["scores"][row, :count] = frame.scores
-            answer["labels"][row, :count] = names[frame.labels]
-            answer["tracks"][row, :count] = frame.tracks
-        return {**answer, "count": np.array([len(frame.tracks) for frame in told], np.int64)}
+    def _answer(self, told: Sequence[Tracked], most: int, batch: Batch) -> Arrays:
+        boxes = np.zeros((len(told), most, 4), np.float32)
+        scores = np.zeros((len(told), most), np.float32)
+        labels = np.full((len(told), most), PADDING, dtype=np.int64)
+        tracks = np.full((len(told), most), NO_TRACK, dtype=np.int64)
+        padded: tuple[np.ndarray, ...] = (boxes, scores, labels, tracks)
+        for row, frame in enumerate(told):
+            for rows, values in zip(padded, frame, strict=True):
+                rows[row, : len(values)] = values
+        return {**self.answer(boxes, scores, labels, batch), "tracks": tracks}
 
 
 def _number_of(name: str) -> int:

@@ -107,6 +107,17 @@ def median(summaries: Sequence[Mapping[str, Any]], name: str) -> int:
     raise ValueError("no counts")
 
 
+def summaries_of(tasks: Sequence[PictureTask], samples: Iterable[Sample]) -> list[dict[str, Any]]:
+    """The summary of each of TASKS, which see the same pictures: each is read and decoded once."""
+    measures, noted = PictureMeasures(samples), [list[Any]() for _ in tasks]
+    for sample in samples:
+        measures.add(pictures.decode(picture_bytes(sample)))
+        for task, notes in zip(tasks, noted, strict=True):
+            notes.append(task.noted(sample))
+    record = measures.record()
+    return [{**record, **task.label_summary(notes)} for task, notes in zip(tasks, noted, strict=True)]
+
+
 class Fitted(NamedTuple):
     """One picture as the network has it, and how large it was."""
 
@@ -147,6 +158,18 @@ class PictureTask(Task):
     def fitted_sample(self, sample: Sample) -> Fitted:
         """SAMPLE's picture, stretched to the network's size."""
         return self.fitted(pictures.decode(picture_bytes(sample)))
+
+    def summarise(self, samples: Iterable[Sample]) -> dict[str, Any]:
+        """Sizes, grey or not, means of pixels (each picture counts alike), and what `label_summary` adds."""
+        return summaries_of([self], samples)[0]
+
+    def noted(self, sample: Sample) -> Any:
+        """What of SAMPLE's labels `label_summary` is made of."""
+        return None
+
+    def label_summary(self, noted: Sequence[Any]) -> dict[str, Any]:
+        """What the labels teach, of what was NOTED of each sample: mergeable, as plain values."""
+        return {}
 
     def labelled(self, sample: Sample, fitted: Fitted) -> Example:
         """What SAMPLE's labels, of the picture as FITTED, add to its example; nothing where there are none."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -20,9 +20,8 @@ from headrace.base.errors import DataInvalid, InvalidInput
 from headrace_models.catalog.cards import Arguments, TaskCard
 from headrace_models.catalog.segmentation_cards import SEGMENTATION_TASKS, SemanticSegmentationArguments
 from headrace_models.layers.losses import IGNORED, Loss
-from headrace_models.tasks import pictures
 from headrace_models.tasks.base import Arrays, BadInput, Batch, Example, Metrics, Sample, Schema, Signature, TensorSpec
-from headrace_models.tasks.picture_task import INPUT, Fitted, PictureMeasures, PictureTask, learn_pixels, picture_bytes
+from headrace_models.tasks.picture_task import INPUT, Fitted, PictureTask, learn_pixels
 from headrace_models.tasks.picture_variation import varied
 from headrace_models.tasks.segmentation_metrics import SegmentationMetrics
 
@@ -49,13 +48,6 @@ class SemanticSegmentation(PictureTask):
         self.classes = (BACKGROUND, *schema.classes)
 
     # what the data teaches
-
-    def summarise(self, samples: Iterable[Sample]) -> dict[str, Any]:
-        """Sizes and pixels of pictures."""
-        measures = PictureMeasures(samples)
-        for sample in samples:
-            measures.add(pictures.decode(picture_bytes(sample)))
-        return measures.record()
 
     def learn(self, summaries: Sequence[Mapping[str, Any]]) -> None:
         """Size, channels and normalisation, as the arguments say or from the pictures."""

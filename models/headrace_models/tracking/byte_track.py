@@ -8,27 +8,18 @@ frame has confirmed them (a sequence's first frame at once); a lost track is kep
 
 from __future__ import annotations
 
-from itertools import count
-
 import numpy as np
 
-from headrace_models.tracking.motion import BoxMotion
 from headrace_models.tracking.overlap import FORBIDDEN, Floats, Pairs, assign, iou, unpaired
-from headrace_models.tracking.tracker import Tracked, Tracker, Whole, together, usable
+from headrace_models.tracking.tracker import Track, Tracked, Tracker, Whole, usable
 
 
-class _Track:
-    """One object."""
-
-    def __init__(self, box: Floats, score: float, label: int, *, confirmed: bool) -> None:
-        self.motion = BoxMotion(box)
-        self.score, self.label, self.confirmed = score, label, confirmed
-        self.number = 0
-        self.missed = 0
+class _Track(Track):
+    confirmed = False  # by a second frame, or in the sequence's first
 
     def update(self, box: Floats, score: float) -> None:
-        self.motion.update(box)
-        self.score, self.missed, self.confirmed = score, 0, True
+        super().update(box, score)
+        self.confirmed = True
 
 
 class ByteTrack(Tracker):
@@ -50,14 +41,14 @@ class ByteTrack(Tracker):
         low_iou_threshold: float = 0.5,
         buffer: int = 30,
     ) -> None:
+        super().__init__()
         self._high, self._low, self._buffer = high, low, buffer
         self._iou_threshold, self._low_iou_threshold = iou_threshold, low_iou_threshold
         self._tracks: list[_Track] = []
-        self._numbers = count(1)
         self._frames = 0
 
     def update(self, boxes: Floats, scores: Floats, labels: Whole) -> Tracked:
-        """See `Tracker.update`; told are the boxes that the filter believes."""
+        """See `Tracker.update`."""
         self._frames += 1
         keep = usable(boxes) & (scores >= self._low)
         boxes, scores, labels = boxes[keep], scores[keep], labels[keep]
@@ -75,20 +66,13 @@ class ByteTrack(Tracker):
         ]
         for detection in unpaired(len(boxes), [detection for detection, _ in first]):
             if scores[detection] >= self._high:
-                begun = _Track(
-                    boxes[detection], float(scores[detection]), int(labels[detection]), confirmed=self._frames == 1
-                )
+                begun = _Track(boxes[detection], float(scores[detection]), int(labels[detection]))
+                begun.confirmed = self._frames == 1
                 self._tracks.append(begun)
-        told = [track for track in self._tracks if track.missed == 0 and track.confirmed]
-        for track in told:
-            track.number = track.number or next(self._numbers)
-        return together([(track.motion.box, track.score, track.label, track.number) for track in told])
+        return self.told([track for track in self._tracks if track.missed == 0 and track.confirmed])
 
     def _predict(self) -> None:
-        for track in self._tracks:
-            track.missed += 1
-            track.motion.predict()
-        self._tracks = [track for track in self._tracks if np.isfinite(track.motion.box).all()]
+        self._tracks = [track for track in self._tracks if np.isfinite(track.predict()).all()]
 
     def _matched(self, places: list[int], detections: np.ndarray, boxes: Floats, labels: Whole, least: float) -> Pairs:
         """(detection, place in the list of tracks) of those that belong together."""

@@ -12,13 +12,19 @@ Pairs = list[tuple[int, int]]
 FORBIDDEN = 1e9  # the cost of a pair that must not be
 
 
-def iou(first: Floats, second: Floats) -> Floats:
-    """Intersection over union, float64 `[n, m]`, of boxes `[n, 4]` and `[m, 4]` (x1, y1, x2, y2); 0 for no area."""
+def iou(first: Floats, second: Floats, crowd: npt.NDArray[np.bool_] | None = None) -> Floats:
+    """Intersection over union, float64 `[n, m]`, of boxes `[n, 4]` and `[m, 4]` (x1, y1, x2, y2); 0 for no area.
+
+    CROWD `[m]` marks boxes of the second that stand for many objects: with these it is the first box's share in them.
+    """
     corner = np.maximum(first[:, None, :2], second[None, :, :2])
     other = np.minimum(first[:, None, 2:], second[None, :, 2:])
     shared = np.prod(np.clip(other - corner, 0, None), axis=2)
-    union = _area(first)[:, None] + _area(second)[None, :] - shared
-    found: Floats = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    area = _area(first)[:, None]
+    whole = area + _area(second)[None, :] - shared
+    if crowd is not None:
+        whole = np.where(crowd[None], area, whole)
+    found: Floats = np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)
     return found
 
 

@@ -10,34 +10,22 @@ On TUD-Campus with the public detections of the authors: MOTA 62.7, FP 15, FN 11
 
 from __future__ import annotations
 
-from itertools import count
-
 import numpy as np
 
-from headrace_models.tracking.motion import BoxMotion
-from headrace_models.tracking.overlap import FORBIDDEN, Floats, assign, iou
-from headrace_models.tracking.tracker import Tracked, Tracker, Whole, together, usable
+from headrace_models.tracking.overlap import FORBIDDEN, Floats, assign, iou, unpaired
+from headrace_models.tracking.tracker import Track, Tracked, Tracker, Whole, usable
 
 
-class _Track:
-    """One object."""
-
-    def __init__(self, box: Floats, score: float, label: int) -> None:
-        self.motion = BoxMotion(box)
-        self.label, self.score = label, score
-        self.number = 0  # its own once it is told of: numbers have no gaps
-        self.missed = 0  # frames since its last detection
-        self.streak = 0  # frames in a row with a detection, the first not counted
+class _Track(Track):
+    streak = 0  # frames in a row with a detection, the first not counted
 
     def predict(self) -> Floats:
         if self.missed:
             self.streak = 0
-        self.missed += 1
-        return self.motion.predict()
+        return super().predict()
 
     def update(self, box: Floats, score: float) -> None:
-        self.motion.update(box)
-        self.score, self.missed = score, 0
+        super().update(box, score)
         self.streak += 1
 
 
@@ -54,14 +42,14 @@ class Sort(Tracker):
     def __init__(
         self, max_age: int = 1, min_hits: int = 3, iou_threshold: float = 0.3, score_threshold: float = 0.0
     ) -> None:
+        super().__init__()
         self._max_age, self._min_hits = max_age, min_hits
         self._iou_threshold, self._score_threshold = iou_threshold, score_threshold
         self._tracks: list[_Track] = []
-        self._numbers = count(1)
         self._frames = 0
 
     def update(self, boxes: Floats, scores: Floats, labels: Whole) -> Tracked:
-        """See `Tracker.update`; told are the boxes that the filter believes."""
+        """See `Tracker.update`."""
         self._frames += 1
         keep = usable(boxes) & (scores >= self._score_threshold)
         boxes, scores, labels = boxes[keep], scores[keep], labels[keep]
@@ -71,15 +59,11 @@ class Sort(Tracker):
         pairs = self._pairs(boxes, labels, predicted[alive])
         for detection, place in pairs:
             self._tracks[place].update(boxes[detection], float(scores[detection]))
-        taken = {detection for detection, _ in pairs}
-        self._tracks += [
-            _Track(boxes[n], float(scores[n]), int(labels[n])) for n in range(len(boxes)) if n not in taken
-        ]
-        told = [track for track in self._tracks if self._is_told(track)]
-        for track in told:
-            track.number = track.number or next(self._numbers)
+        left = unpaired(len(boxes), [detection for detection, _ in pairs])
+        self._tracks += [_Track(boxes[n], float(scores[n]), int(labels[n])) for n in left]
+        told = self.told([track for track in self._tracks if self._is_told(track)])
         self._tracks = [track for track in self._tracks if track.missed <= self._max_age]
-        return together([(track.motion.box, track.score, track.label, track.number) for track in told])
+        return told
 
     def _pairs(self, boxes: Floats, labels: Whole, predicted: Floats) -> list[tuple[int, int]]:
         overlap = iou(boxes, predicted)

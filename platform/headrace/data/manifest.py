@@ -113,7 +113,7 @@ class Shard(Sequence[Sample]):
         name = self._schema.label
         if name is None:
             return {}
-        value = self._rows.column("label")[index].as_py()
+        value = self.label(index)
         return {name: self._payloads.annotation(index, value, self._schema.classes) if name == LABEL else value}
 
     def __iter__(self) -> Iterator[Sample]:
@@ -130,6 +130,10 @@ class Shard(Sequence[Sample]):
     def uri(self, index: int) -> str:
         """Where the sample at INDEX lies."""
         return str(self._rows.column("uri")[index].as_py())
+
+    def label(self, index: int) -> Any:
+        """The label of the sample at INDEX as the manifest has it (annotations as text), without its payload."""
+        return self._rows.column("label")[index].as_py()
 
     def labels(self) -> list[Any]:
         """The label of every sample as the manifest has it (annotations as text), without reading payloads."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,7 +90,7 @@ class Evaluation:
 class Evaluator:
     """Evaluates packages on one split's test part, one after the other; all workers call it alike.
 
-    SHARD is this worker's share of the test part, WHOLE all of it, which is where pictures are taken from.
+    SHARD is this worker's share of the test part; WHOLE gives all of it, where whoever draws takes the pictures from.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Evaluator:
         store: Store,
         split_fingerprint: str,
         shard: Sequence[Sample],
-        whole: Shard,
+        whole: Callable[[], Shard],
         schema: Schema,
         group: Group,
         teller: Teller,
@@ -163,7 +163,8 @@ class Evaluator:
         figures: dict[str, Figure | bytes] = {}
         if evaluation.samples:
             figures.update(task.plots(evaluation.metrics))
-        shown = [task.decode(self._whole[index]) for index in task.to_show(self._whole.labels())]
+        whole = self._whole()
+        shown = [task.decode(whole[index]) for index in task.to_show(len(whole), whole.label)]
         if shown:
             outputs = evaluation.package.forward(task.collate(shown))
             figures.update(task.example_pictures(shown, outputs))

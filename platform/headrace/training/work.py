@@ -168,7 +168,7 @@ class Work:
             self.store,
             self.request.split_fingerprint,
             self.manifest.shard("test", self.group.rank, self.group.world),
-            self.manifest.shard("test", 0, 1),
+            lambda: self.manifest.shard("test", 0, 1),
             self.manifest.schema,
             self.group,
             self.teller,
