@@ -4,32 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+import two_workers
 
 from headrace.base.errors import InvalidInput
 from headrace.training.compiling import require_compiler
 
 SCRIPT = """
-import sys
-import torch
-import torch.distributed as dist
-from headrace.training.batches import share_out
-from headrace.training.components import make_objective, make_trainer
-from headrace.training.group import Group
-from headrace.training.progress import Teller
 from headrace_models.package import build_model
-from headrace_models.tasks import Schema, build_task
-
-rank = int(sys.argv[2])
-torch.set_num_threads(1)
-dist.init_process_group("gloo", init_method="file://" + sys.argv[1], rank=rank, world_size=2)
-task = build_task({"name": "image-classification"}, Schema("label", ("a", "b", "c")))
-task.preprocessing = {"image_size": [8, 8], "channels": 1, "mean": [0.5], "std": [0.2]}
 settings = {
     "losses": [{"name": "cross-entropy", "args": {}, "task": "image-classification", "weight": 1.0}],
     "precision": "float32",
@@ -74,18 +60,7 @@ dist.destroy_process_group()
 
 @pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch.compile needs g++")
 def test_a_compiled_training_takes_the_plain_ones_steps(tmp_path: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "compiled")}
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(tmp_path / "meet"), str(rank)],
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    told = [worker.communicate(timeout=500)[1] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0], "\n".join(told)
+    two_workers.run(SCRIPT, tmp_path, seconds=500, TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "compiled"))
 
 
 def test_without_a_compiler_it_is_refused_before_the_first_batch(

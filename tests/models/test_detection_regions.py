@@ -9,7 +9,7 @@ import torch
 import zoo
 from conftest import png
 from safetensors.torch import load, save
-from test_detection_networks import ANCHORS, ONE, TWO, build, targets, total
+from test_detection_networks import ANCHORS, ONE, TWO, build, finds_what_it_is_shown, targets, total
 from torch import Tensor, nn
 from torchvision.models.detection import fasterrcnn_resnet50_fpn
 from torchvision.models.detection.faster_rcnn import FasterRCNN
@@ -357,28 +357,7 @@ def test_a_detector_learns_in_sixteen_bits_with_losses_and_boxes_in_thirty_two(n
 
 @pytest.mark.parametrize("name", SMALL)
 def test_a_detector_finds_what_it_was_shown(name: str) -> None:
-    network = small(name).train()
-    image, true = torch.randn(2, 3, 64, 96), targets(TWO, ONE)
-    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
-    for _ in range(80):
-        optimizer.zero_grad()
-        total(ask(network, image, true).losses).backward()
-        optimizer.step()
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = None  # the statistics of these two pictures
-            module.reset_running_stats()
-    with torch.no_grad():
-        ask(network, image, true)
-        found = ask(network.eval(), image).detections
-    assert found is not None
-    for row, objects in enumerate((TWO, ONE)):
-        ranked = list(zip(found.labels[row].tolist(), found.boxes[row], strict=True))
-        best = dict(reversed(ranked))  # the first of each class stays
-        for label, box in objects:
-            assert overlap(best[label][None], torch.tensor([box])).item() > 0.6
-        confident = found.scores[row] > 0.5
-        assert set(found.labels[row][confident].tolist()) <= {label for label, _ in objects}
+    finds_what_it_is_shown(small(name), ask)
 
 
 def test_faster_rcnn_uses_the_maps_that_its_anchors_need() -> None:

@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-SCRIPT = """
-import sys
-import torch
-import torch.distributed as dist
-from headrace.training.batches import share_out
-from headrace.training.components import make_objective, make_trainer
-from headrace.training.group import Group
-from headrace.training.progress import Teller
-from headrace_models.classification.googlenet import GoogLeNet
-from headrace_models.tasks import Schema, build_task
+import two_workers
 
-rank = int(sys.argv[2])
-torch.set_num_threads(1)
-dist.init_process_group("gloo", init_method="file://" + sys.argv[1], rank=rank, world_size=2)
-task = build_task({"name": "image-classification"}, Schema("label", ("a", "b", "c")))
-task.preprocessing = {"image_size": [8, 8], "channels": 1, "mean": [0.5], "std": [0.2]}
+SCRIPT = """
+from headrace_models.classification.googlenet import GoogLeNet
 torch.manual_seed(0)
 model = GoogLeNet(3, 1, (8, 8), width=0.0625)
 settings = {
@@ -57,15 +42,4 @@ dist.destroy_process_group()
 
 
 def test_side_heads_train_on_two_workers(tmp_path: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(tmp_path / "meet"), str(rank)],
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    told = [worker.communicate(timeout=120)[1] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0], told
+    two_workers.run(SCRIPT, tmp_path, seconds=120)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from interrupts import killed_while_the_store_is_away
 
 from headrace.api.site import Site
 from headrace.base.errors import (
@@ -409,14 +410,7 @@ def test_a_service_that_is_away_leaves_the_wish_and_the_right_for_the_next_try(
 def test_an_interrupt_stays_one_where_the_store_is_away(
     cluster: FakeCluster, step: Step, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(*_: Any) -> None:
-        raise Unavailable("the store cannot be reached")
-
-    def killed() -> None:
-        monkeypatch.setattr(step.store, "read_json", away)
-        raise KeyboardInterrupt
-
-    cluster.script = [killed]
+    cluster.script = [killed_while_the_store_is_away(step, monkeypatch)]
     with pytest.raises(KeyboardInterrupt):
         deploy(cluster, step, Registry())
     assert spec_of(cluster)["model"]["version"] == "2"

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from interrupts import killed_while_the_store_is_away
 
 from headrace.api.canonical import to_train_part
 from headrace.api.site import Site
@@ -197,15 +198,8 @@ def test_a_pod_that_comes_after_a_killed_one_waits_on_for_the_same_training_run(
 def test_an_interrupt_stays_one_where_the_store_is_away(
     step: Step, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(*_: Any) -> None:
-        raise Unavailable("the store cannot be reached")
-
-    def killed() -> None:
-        monkeypatch.setattr(step.store, "read_json", away)
-        raise KeyboardInterrupt
-
     cluster = FakeCluster()
-    cluster.script = [killed]
+    cluster.script = [killed_while_the_store_is_away(step, monkeypatch)]
     with pytest.raises(KeyboardInterrupt):
         run(cluster, step, site)
     assert hold_of(cluster) > datetime.now(UTC)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,6 @@ import torch
 
 from headrace.base.home import home as the_home
 from headrace.base.ids import new_run_id
-from headrace.cli.main import execute
 from headrace.local import desired_state
 from headrace.local.desired_state import Deployment
 from headrace.local.run_files import RunFiles
@@ -23,6 +19,7 @@ from headrace.store import Store
 from headrace.tracking import TrackedRun, registry, service
 from headrace_models.package import build_model, write_package
 from headrace_models.tasks import Sample, Schema, build_task
+from headrace_testbed.told import told
 
 ROWS = [{"rooms": float(n), "city": ("Rome", "Oslo")[n % 2]} for n in range(8)]
 RUN_ID = new_run_id("houses")
@@ -35,23 +32,12 @@ def in_home(place: Path) -> dict[str, str]:
 
 
 def headrace(place: Path, *words: str, code: int = 0) -> dict[str, Any]:
-    """What `headrace WORDS --json` says in the home PLACE; in this process, as each other imports MLflow anew."""
-    stdout, stream = os.dup(1), sys.stdout
-    with tempfile.TemporaryFile() as file, pytest.MonkeyPatch.context() as patch:
+    """What `headrace WORDS --json` says in the home PLACE."""
+    with pytest.MonkeyPatch.context() as patch:
         for name in LEFT_OUT:
             patch.delenv(name, raising=False)
         patch.setenv("HEADRACE_HOME", str(place))
-        os.dup2(file.fileno(), 1)
-        try:
-            ended = execute([*words, "--json"])
-        finally:
-            os.dup2(stdout, 1)
-            sys.stdout = stream
-            os.close(stdout)
-        file.seek(0)
-        told: dict[str, Any] = json.loads(file.read())
-    assert ended == code, told
-    return told
+        return told(*words, code=code)
 
 
 def live_in(place: Path) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +12,6 @@ from typing import Any
 import pytest
 import s3fs
 
-from headrace.cli.main import execute
 from headrace.store import Store
 from headrace.tracking import TrackedRun, registry
 from headrace.tracking.connection import client
@@ -25,6 +21,7 @@ from headrace_testbed.helm import NAMESPACE, Objects
 from headrace_testbed.objects import model_deployment, model_monitor, training_run
 from headrace_testbed.postgres import Postgres
 from headrace_testbed.s3 import S3Store
+from headrace_testbed.told import told
 
 TEAM = "team-a"
 OURS = f"/apis/headrace.dev/v1alpha1/namespaces/{TEAM}"
@@ -62,19 +59,8 @@ class Site:
     def headrace(self, *words: str, account: str = "headrace-backup", code: int = 0) -> dict[str, Any]:
         """What a command says with `--json`, run as ACCOUNT."""
         kubeconfig = self.plane.kubeconfig_for_service_account(NAMESPACE, account)
-        stdout, stream = os.dup(1), sys.stdout
-        with tempfile.TemporaryFile() as file, environment(self.environment(KUBECONFIG=str(kubeconfig))):
-            os.dup2(file.fileno(), 1)
-            try:
-                ended = execute([*words, f"--namespace={TEAM}", "--json"])
-            finally:
-                os.dup2(stdout, 1)
-                sys.stdout = stream
-                os.close(stdout)
-            file.seek(0)
-            told: dict[str, Any] = json.loads(file.read())
-        assert ended == code, told
-        return told
+        with environment(self.environment(KUBECONFIG=str(kubeconfig))):
+            return told(*words, f"--namespace={TEAM}", code=code)
 
 
 @contextmanager
