@@ -65,10 +65,10 @@ def train(spec: Mapping[str, Any], training: Sequence[Sample], test: Sequence[Sa
 
 def main() -> None:
     """Print the table: each spec trained on 70 % of its built-in data, its last weights judged on the rest."""
-    from conftest import load_digits, load_shapes
+    from conftest import load_digit_scenes, load_digits, load_shapes
 
     torch.set_num_threads(1)
-    data = {"builtin:digits": load_digits, "builtin:shapes": load_shapes}
+    data = {"builtin:digits": load_digits, "builtin:shapes": load_shapes, "builtin:digit-scenes": load_digit_scenes}
     specs = {name: example(name) for name in sys.argv[1:] or sorted(path.stem for path in EXAMPLES.glob("*.yaml"))}
     print("| spec | parameters | steps | seconds | metric | value |\n|---|---|---|---|---|---|", flush=True)
     for name, spec in specs.items():
