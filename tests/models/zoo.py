@@ -19,6 +19,7 @@ from headrace.training.batches import Examples, evaluation_batches, seed_of, sha
 from headrace.training.checkpoint import seed_everything
 from headrace.training.components import make_model, make_objective, make_trainer
 from headrace.training.group import Group
+from headrace.training.initialise import Matching
 from headrace.training.loop import Trainer, judge
 from headrace.training.progress import Teller
 from headrace_models.tasks import Sample, Schema, Task, build_tasks
@@ -37,6 +38,7 @@ class Trained:
     losses: Sequence[float]  # of each epoch
     steps: int
     seconds: float
+    init: Matching | None = None  # what was taken of `init_from`
 
 
 def example(name: str) -> dict[str, Any]:
@@ -51,7 +53,8 @@ def train(spec: Mapping[str, Any], training: Sequence[Sample], test: Sequence[Sa
     task.learn([task.summarise(training)])
     examples, schedule = Examples(training, task), share_out(int(settings["batch_size"]), [len(training)])
     seed_everything(seed_of(settings["seed"], "model"))
-    model = make_model(spec["model"], task, None, task.request(training[:1]), fresh=True, teller=silent)
+    taken: list[Matching] = []
+    model = make_model(spec["model"], task, None, task.request(training[:1]), on_init=taken.append)
     objective = make_objective(settings, task, ALONE.device)
     trainer: Trainer = make_trainer(settings, model, objective, ALONE, schedule, own_code=False)
     started, losses = time.monotonic(), []
@@ -60,7 +63,7 @@ def train(spec: Mapping[str, Any], training: Sequence[Sample], test: Sequence[Sa
         losses.append(trainer.epoch(epoch, batches, schedule, silent, int(settings["epochs"])))
     seconds = time.monotonic() - started
     metrics, _, _ = judge(model, None, task, evaluation_batches(Examples(test, task), task, 256), ALONE)
-    return Trained(task, model, metrics.compute(), losses, schedule.batches * len(losses), seconds)
+    return Trained(task, model, metrics.compute(), losses, schedule.batches * len(losses), seconds, *taken)
 
 
 def main() -> None:

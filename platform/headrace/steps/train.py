@@ -6,6 +6,7 @@ new champion costs an evaluation, and a resumed run goes on in the same MLflow r
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import time
@@ -17,15 +18,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from headrace.base import events
 from headrace.base.errors import Cancelled, HeadraceError
+from headrace.base.jsonfile import read_json
 from headrace.steps.keys import evaluation_uri
 from headrace.steps.step import Artifact, Outcome, Step, describe, run_step, site_here, uri_of
-from headrace.steps.trained import Trained, Version, find_champion
+from headrace.steps.trained import MARKER, Trained, Version, find_champion
 from headrace.store.step_files import read_note, write_note
 
 if TYPE_CHECKING:
     from headrace.local.resources import Demand
     from headrace.store import Store
     from headrace.training import TrainingResult
+
+INIT_TAG = "headrace.init_from"
 
 
 class Run(Protocol):
@@ -48,6 +52,12 @@ class Run(Protocol):
 
     def log_package(self, folder: str | Path, sha256: str) -> Any:
         """Log the package as a model."""
+
+    def log_text(self, text: str, path: str) -> None:
+        """Log a text as an artifact."""
+
+    def set_tags(self, tags: Mapping[str, str | None]) -> None:
+        """Set tags."""
 
     def finish(self, status: Any = ...) -> None:
         """End it."""
@@ -230,6 +240,7 @@ class TrainStep(Trained):
         evaluation = self.required_evaluation(sha256)
         with local_folder(store, known["package_uri"]) as folder:
             logged = run.log_package(folder, sha256)
+            _log_init(run, folder)
         run.log_test_metrics(evaluation["metrics"], package=logged)
         plots = evaluation_uri(store.uri, sha256, self.split_fingerprint).removesuffix(".json")
         if store.exists(plots):
@@ -239,6 +250,14 @@ class TrainStep(Trained):
         known = {**known, "model_uri": logged.model_uri, "model_id": logged.model_id}
         self.step.remember(self.key, known)
         return known
+
+
+def _log_init(run: Run, package: Path) -> None:
+    """Log what the PACKAGE says was taken of `model.init_from`: a tag in one line, and all names as a file."""
+    taken = ((read_json(package / MARKER) or {}).get("provenance") or {}).get("init_from")
+    if taken:
+        run.set_tags({INIT_TAG: taken["told"]})
+        run.log_text(json.dumps(taken, indent=2), "init_from.json")
 
 
 def training_request(

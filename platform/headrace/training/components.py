@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ from headrace.base.errors import InvalidInput
 from headrace.store import Store
 from headrace.training.batches import Schedule
 from headrace.training.group import Group
-from headrace.training.initialise import freeze, load_weights
+from headrace.training.heads import head_of_others
+from headrace.training.initialise import Matching, freeze, load_weights
 from headrace.training.loop import DTYPES, LossTerm, Objective, Trainer
-from headrace.training.progress import Teller
 from headrace.training.sharding import shard
 from headrace.training.state import MovingAverage
 from headrace_models.layers import build_loss, build_optimizer, build_schedule
@@ -33,14 +34,22 @@ def fetch_code(store: Store, code: Mapping[str, Any] | None, into: Path) -> Path
 
 
 def make_model(
-    part: Mapping[str, Any], task: Task, code_folder: Path | None, example: Arrays, *, fresh: bool, teller: Teller
+    part: Mapping[str, Any],
+    task: Task,
+    code_folder: Path | None,
+    example: Arrays,
+    *,
+    on_init: Callable[[Matching], None] | None,
 ) -> torch.nn.Module:
-    """The network of a training; FRESH takes the weights of `init_from`, a resumed training has its own. EXAMPLE is a
-    request of one sample."""
+    """The network of a training. EXAMPLE is a request of one sample.
+
+    ON_INIT hears what was taken of the weights of `init_from`; without it none are, as a resumed training has its own.
+    """
     model = build_model(part, task, code_folder)
     materialise(model, task, example)
-    if fresh and part.get("init_from"):
-        teller.message(f"model.init_from: {load_weights(model, str(part['init_from']))}")
+    if on_init is not None and part.get("init_from"):
+        head = partial(head_of_others, part, task, code_folder, example)
+        on_init(load_weights(model, str(part["init_from"]), head))
     if part.get("freeze"):
         freeze(model, part["freeze"])
     if not any(parameter.requires_grad for parameter in model.parameters()):

@@ -6,9 +6,11 @@ and what was not is told, since a typo in a name would otherwise train from scra
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
+from typing import Any
 
 import torch
 
@@ -21,36 +23,55 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Matching:
-    """Which of the given weights fit: `loaded` names, `reshaped` (same name, other shape), `missing` and `unused`."""
+    """Which of the given weights fit, by name.
+
+    Initialised anew are `reshaped` (same name, other shape), `other_classes` (the head of a model of other classes),
+    `not_finite` (the given ones are no numbers) and `missing`; `unused` are given ones of no name.
+    """
 
     loaded: tuple[str, ...]
     reshaped: tuple[str, ...]
     missing: tuple[str, ...]
     unused: tuple[str, ...]
+    other_classes: tuple[str, ...] = ()
+    not_finite: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        parts = [f"{len(self.loaded)} weights loaded"]
-        if self.reshaped:
-            parts.append(f"{len(self.reshaped)} initialised anew because of another shape ({_some(self.reshaped)})")
-        if self.missing:
-            parts.append(f"{len(self.missing)} initialised anew because they are not there ({_some(self.missing)})")
-        if self.unused:
-            parts.append(f"{len(self.unused)} of the given ones not used ({_some(self.unused)})")
-        return "; ".join(parts)
+        told = [
+            ("initialised anew because of another shape", self.reshaped),
+            ("initialised anew because their classes are others", self.other_classes),
+            ("initialised anew because the given ones are no finite numbers", self.not_finite),
+            ("initialised anew because they are not there", self.missing),
+            ("of the given ones not used", self.unused),
+        ]
+        parts = [f"{len(names)} {what} ({_some(names)})" for what, names in told if names]
+        return "; ".join([f"{len(self.loaded)} weights loaded", *parts])
+
+    def to_record(self) -> dict[str, list[str]]:
+        """All names, as plain JSON values."""
+        return {kind: list(names) for kind, names in asdict(self).items()}
 
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def match_weights(own: Mapping[str, Shape], given: Mapping[str, Shape]) -> Matching:
-    """Match a model's OWN weights with the GIVEN ones, by name and shape."""
-    shared = [name for name in own if name in given]
+def match_weights(
+    own: Mapping[str, Shape],
+    given: Mapping[str, Shape],
+    other_classes: Collection[str] = (),
+    not_finite: Collection[str] = (),
+) -> Matching:
+    """Match a model's OWN weights with the GIVEN ones, by name and shape; the names of the last two are not taken."""
+    same = [name for name in own if name in given and own[name] == given[name]]
+    fitting = [name for name in same if name not in other_classes]
     return Matching(
-        loaded=tuple(name for name in shared if own[name] == given[name]),
-        reshaped=tuple(name for name in shared if own[name] != given[name]),
+        loaded=tuple(name for name in fitting if name not in not_finite),
+        reshaped=tuple(name for name in own if name in given and own[name] != given[name]),
         missing=tuple(name for name in own if name not in given),
         unused=tuple(name for name in given if name not in own),
+        other_classes=tuple(name for name in same if name in other_classes),
+        not_finite=tuple(name for name in fitting if name in not_finite),
     )
 
 
@@ -80,17 +101,38 @@ def read_weights(uri: str) -> dict[str, torch.Tensor]:
     return weights
 
 
-def load_weights(model: torch.nn.Module, uri: str) -> Matching:
+def read_task(uri: str) -> dict[str, Any] | None:
+    """What the package at URI says of its task; None where URI is not a package's folder."""
+    filesystem, path = open_filesystem(uri)
+    manifest = f"{path.rstrip('/')}/headrace.json"
+    with reached(uri, filesystem):
+        if path.endswith(".safetensors") or not filesystem.exists(manifest):
+            return None
+        record = json.loads(read_whole(filesystem, manifest))
+    task = record.get("task") if isinstance(record, dict) else None
+    return task if isinstance(task, dict) else None
+
+
+def load_weights(
+    model: torch.nn.Module, uri: str, head_of_others: Callable[[dict[str, Any]], Collection[str]] | None = None
+) -> Matching:
     """Start MODEL from the weights at URI, as far as names and shapes agree.
+
+    Args:
+        head_of_others: of MODEL's weights, the head, where the task of the package at URI has other classes than MODEL
+            has; else nothing.
 
     Raises:
         InvalidInput: not one weight fits, or nothing can be read.
     """
     given = read_weights(uri)
+    theirs = read_task(uri) if head_of_others is not None else None
     own = model.state_dict()
     matching = match_weights(
         {name: tuple(value.shape) for name, value in own.items()},
         {name: tuple(value.shape) for name, value in given.items()},
+        head_of_others(theirs) if head_of_others is not None and theirs is not None else (),
+        {name for name, value in given.items() if not torch.isfinite(value).all()},
     )
     if not matching.loaded:
         raise InvalidInput(

@@ -25,7 +25,6 @@ from headrace.training.batches import Examples, Schedule, seed_of, share_out, tr
 from headrace.training.checkpoint import seed_everything
 from headrace.training.group import Group
 from headrace.training.loop import Trainer, to_device
-from headrace.training.progress import Teller
 from headrace_models.tasks import build_tasks
 from headrace_models.tasks.base import Batch, Task
 
@@ -119,7 +118,7 @@ def _trainer(
     train = {**part["train"], **plain}
     code = components.fetch_code(store, part["model"].get("code"), folder)
     seed_everything(seed_of(train["seed"], "model"))
-    model = components.make_model(part["model"], task, code, example, fresh=True, teller=Teller(speaks=False))
+    model = components.make_model(part["model"], task, code, example, on_init=lambda _: None)
     objective = components.make_objective(train, task, group.device)
     return components.make_trainer(train, model, objective, group, schedule, own_code=code is not None)
 

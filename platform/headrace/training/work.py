@@ -29,6 +29,7 @@ from headrace.training.checkpoint import (
 )
 from headrace.training.evaluate import Evaluator
 from headrace.training.group import Group
+from headrace.training.initialise import Matching
 from headrace.training.loop import Trainer, judge
 from headrace.training.progress import Teller
 from headrace.training.request import TrainingRequest
@@ -52,6 +53,7 @@ class Work:
         self.teller = Teller(speaks=group.first)
         self.tasks = request.train["tasks"]
         self.history: History = []
+        self.init_from: dict[str, Any] | None = None  # what was taken of `model.init_from`
 
     def run(self) -> dict[str, Any]:
         """Train if need be, then measure; returns plain values, the same on every worker."""
@@ -132,6 +134,7 @@ class Work:
         if saved is not None:
             trainer.load(saved[1])
             self.history.extend(saved[1]["history"])
+            self.init_from = saved[1].get("init_from")
             states = saved[1]["random"]
             if len(states) == self.group.world:
                 set_random_states(states[self.group.rank])
@@ -141,7 +144,12 @@ class Work:
 
     def _model(self, task: Task, code: Path | None, example: Arrays, *, fresh: bool) -> torch.nn.Module:
         part = self.request.train["model"]
-        return components.make_model(part, task, code, example, fresh=fresh, teller=self.teller)
+        return components.make_model(part, task, code, example, on_init=self._on_init if fresh else None)
+
+    def _on_init(self, matching: Matching) -> None:
+        weights = self.request.train["model"]["init_from"]
+        self.init_from = {"weights": weights, "told": str(matching), **matching.to_record()}
+        self.teller.message(f"model.init_from: {matching}")
 
     def _package(self, trainer: Trainer, task: Task, code: Path | None, weights: Weights, example: Any) -> str:
         model = self._model(task, code, example, fresh=False) if trainer.sharded else trainer.model.to("cpu")
@@ -153,7 +161,7 @@ class Work:
             model=model.eval(),
             model_record=self.request.train["model"],
             code_folder=code,
-            provenance=self.request.provenance,
+            provenance={**self.request.provenance, **({"init_from": self.init_from} if self.init_from else {})},
             example=example,
         )
         self.check_attempt()
@@ -297,6 +305,7 @@ class EpochLoop:
                 {
                     "task": self.task.to_record(),
                     "history": self.history,
+                    "init_from": self.work.init_from,
                     "best_weights": self.best_weights,
                     "random": states,
                 }

@@ -1,0 +1,51 @@
+"""Which weights are a model's head: those whose shape depends on the number of classes.
+
+A head for other classes must start anew even where there are as many of them (digits 0 to 4, then 5 to 9): its weights
+would fit by shape, and answer with the classes of another model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from headrace_models.package import build_model, materialise
+from headrace_models.tasks import Task, task_from_record
+from headrace_models.tasks.base import Arrays
+
+Record = Mapping[str, Any]
+
+
+def classes_of(task: Record) -> list[str]:
+    """The classes that the record of a task names; those of tasks that are joined are the same."""
+    first = task["tasks"][0] if "tasks" in task else task
+    return list(first["schema"]["classes"])
+
+
+def head_of_others(part: Record, task: Task, code: Path | None, example: Arrays, theirs: Record) -> set[str]:
+    """The weights of the model PART's head for TASK, if the record THEIRS of a task has other classes; else none.
+
+    The model is built once more, for one class more; EXAMPLE is a request of one sample.
+    """
+    own = task.to_record()
+    if classes_of(own) == classes_of(theirs):
+        return set()
+    wider = task_from_record(_with_a_class_more(own))
+    with torch.random.fork_rng(devices=[]):
+        shapes = [_shapes(part, each, code, example) for each in (task, wider)]
+    return {name for name, shape in shapes[0].items() if shapes[1].get(name) != shape}
+
+
+def _with_a_class_more(task: Record) -> dict[str, Any]:
+    if "tasks" in task:
+        return {**task, "tasks": [_with_a_class_more(each) for each in task["tasks"]]}
+    return {**task, "schema": {**task["schema"], "classes": [*task["schema"]["classes"], "one class more"]}}
+
+
+def _shapes(part: Record, task: Task, code: Path | None, example: Arrays) -> dict[str, tuple[int, ...]]:
+    model = build_model(part, task, code)
+    materialise(model, task, example)
+    return {name: tuple(value.shape) for name, value in model.state_dict().items()}
