@@ -15,12 +15,12 @@ from typing import Any
 import torch
 
 from headrace.spec import load_spec
-from headrace.training.batches import Examples, evaluation_batches, seed_of, share_out, training_batches
+from headrace.training.batches import Examples, evaluation_batches, seed_of, share_out
 from headrace.training.checkpoint import seed_everything
-from headrace.training.components import make_model, make_objective, make_trainer
+from headrace.training.components import make_learner, make_model, make_objective
 from headrace.training.group import Group
 from headrace.training.initialise import Matching
-from headrace.training.loop import Trainer, judge
+from headrace.training.loop import judge
 from headrace.training.progress import Teller
 from headrace_models.tasks import Sample, Schema, Task, build_tasks
 
@@ -35,7 +35,7 @@ class Trained:
     task: Task
     model: torch.nn.Module
     metrics: Mapping[str, float]
-    losses: Sequence[float]  # of each epoch
+    losses: Sequence[float | None]  # of each epoch, where there is one
     steps: int
     seconds: float
     init: Matching | None = None  # what was taken of `init_from`
@@ -56,11 +56,11 @@ def train(spec: Mapping[str, Any], training: Sequence[Sample], test: Sequence[Sa
     taken: list[Matching] = []
     model = make_model(spec["model"], task, None, task.request(training[:1]), on_init=taken.append)
     objective = make_objective(settings, task, ALONE.device)
-    trainer: Trainer = make_trainer(settings, model, objective, ALONE, schedule, own_code=False)
+    learner = make_learner(settings, model, objective, ALONE, schedule, own_code=False)
     started, losses = time.monotonic(), []
     for epoch in range(1, int(settings["epochs"]) + 1):
-        batches = training_batches(examples, task, schedule=schedule, rank=0, seed=int(settings["seed"]), epoch=epoch)
-        losses.append(trainer.epoch(epoch, batches, schedule, silent, int(settings["epochs"])))
+        batches = learner.batches(examples, schedule, seed=int(settings["seed"]), epoch=epoch)
+        losses.append(learner.epoch(epoch, batches, schedule, silent, int(settings["epochs"])))
     seconds = time.monotonic() - started
     metrics, _, _ = judge(model, None, task, evaluation_batches(Examples(test, task), task, 256), ALONE)
     return Trained(task, model, metrics.compute(), losses, schedule.batches * len(losses), seconds, *taken)

@@ -71,6 +71,7 @@ class ModelCard(Card):
     tasks: tuple[str, ...] = ()
     together: bool = False  # it does several tasks at once, and only so
     proposals: bool = False  # it looks at regions that come with the picture
+    learns: Literal["gradients", "statistics"] = "gradients"  # the latter: `headrace_models.layers.counting`
     parameters: int | None = None  # published size at the source's own shape, where there is one
     debug: Mapping[str, Any] = field(default_factory=dict)  # arguments of a size that trains on a CPU in seconds
     metric: str = ""  # what to expect of it: data, metric and value

@@ -85,6 +85,27 @@ class FeatureArguments(Arguments):
     )
 
 
+class NeighbourArguments(FeatureArguments):
+    """Arguments of `nearest-neighbours`."""
+
+    k: int = Field(5, ge=1, le=1000, description="How many of the nearest training samples vote.")
+    distance: Literal["euclidean", "cosine"] = Field(
+        "euclidean", description="What near means, of features scaled to mean 0 and variance 1."
+    )
+    weights: Literal["uniform", "distance"] = Field(
+        "uniform", description="How much a neighbour's vote counts: as much as any, or 1 / its distance."
+    )
+    smoothing: float = Field(
+        1.0, gt=0, le=1000, description="Votes spread evenly over all classes, so that none has probability 0."
+    )
+    most_samples: int = Field(
+        50_000,
+        ge=1,
+        le=100_000_000,
+        description="More training samples are refused: each replica keeps all of them, 4 bytes a feature.",
+    )
+
+
 _HERE = "headrace_models.classification"
 _TASKS = ("image-classification",)
 _THIN = {"width": 0.125, "zero_init_residual": True}
@@ -141,6 +162,16 @@ CLASSIFICATION_MODELS = (
         "Dalal & Triggs 2005; Ojala et al. 2002; Swain & Ballard 1991; Haralick et al. 1973",
         tasks=_TASKS,
         metric="digits: accuracy .985 with HOG",
+    ),
+    ModelCard(
+        "nearest-neighbours",
+        "k-nearest neighbours on HOG, LBP, colour histograms or GLCM texture; one epoch, without gradients",
+        f"{_HERE}.neighbours:NearestNeighbours",
+        NeighbourArguments,
+        "Cover & Hart 1967; Dudani 1976 (votes by distance)",
+        tasks=_TASKS,
+        learns="statistics",
+        metric="digits: accuracy .98 with HOG",
     ),
     _cifar(8, 1, None, "digits: accuracy ≥ .98 (.987 measured)", 16),
     _cifar(20, 3, 269_722, "digits: accuracy .974; CIFAR-10, 164 epochs: accuracy .9125 (published)", 8),

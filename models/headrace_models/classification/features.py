@@ -54,7 +54,7 @@ class Hog(nn.Module):
         reach = torch.arange(2 * cell - cell % 2) - (2 * cell - cell % 2 - 1) / 2  # pixels from the cell's centre
         share = 1 - reach.abs() / cell
         self.window: Tensor
-        self.register_buffer("window", torch.outer(share, share).expand(bins, 1, -1, -1), persistent=False)
+        self.register_buffer("window", torch.outer(share, share).repeat(bins, 1, 1, 1), persistent=False)
 
     def votes(self, x: Tensor) -> Tensor:
         """What each pixel gives to each orientation, `[batch, bins, height, width]`."""
@@ -193,26 +193,18 @@ class CoOccurrence(nn.Module):
         return torch.cat([each.mean(dim=0), each.amax(dim=0) - each.amin(dim=0)], dim=1)
 
 
-class FeatureClassifier(nn.Module):
-    """Low-level features, scaled to mean 0 and variance 1 as they come in training, and one linear layer.
-
-    Input `[batch, in_channels, height, width]`, output `[batch, num_classes]`. Nothing but the linear layer is trained.
-    To expect: digits with HOG accuracy .97 and more, in seconds (features-svm.yaml and features-softmax.yaml of
-    examples/zoo).
+class LowLevelFeatures(nn.Module):
+    """Several features of a picture, joined: `[batch, in_channels, height, width]` to `[batch, size]`.
 
     Args:
-        features: any of hog, lbp, colour-histogram, glcm; joined.
+        features: any of hog, lbp, colour-histogram, glcm.
         cell: pixels of a HOG cell's side; None: a quarter of the shorter side, from 2 to 8.
+
+    Raises:
+        InvalidInput: a block of HOG is larger than the pictures.
     """
 
-    def __init__(
-        self,
-        num_classes: int,
-        in_channels: int,
-        image_size: Sequence[int],
-        features: Sequence[str] = ("hog",),
-        cell: int | None = None,
-    ) -> None:
+    def __init__(self, in_channels: int, image_size: Sequence[int], features: Sequence[str], cell: int | None) -> None:
         super().__init__()
         side = min(image_size)
         cell = min(8, max(2, side // 4)) if cell is None else cell
@@ -227,18 +219,41 @@ class FeatureClassifier(nn.Module):
             "colour-histogram": lambda: ColourHistogram(in_channels),
             "glcm": CoOccurrence,
         }
-        self.features = nn.ModuleList(make[name]() for name in features)
-        with torch.no_grad():
-            count = self._vector(torch.zeros(1, in_channels, *image_size)).shape[1]
-        self.scale = nn.BatchNorm1d(count, eps=1e-4, affine=False)
-        self.head = nn.Linear(count, num_classes)
+        self.parts = nn.ModuleList(make[name]() for name in features)
+        self.size = self(torch.zeros(1, in_channels, *image_size)).shape[1]
 
-    def _vector(self, x: Tensor) -> Tensor:
-        return torch.cat([feature(x) for feature in self.features], dim=1)
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class; in single precision also where autocast is on, and without gradients."""
+        with torch.autocast(x.device.type, enabled=False):
+            return torch.cat([part(x.float()) for part in self.parts], dim=1)
+
+
+class FeatureClassifier(nn.Module):
+    """Low-level features, scaled to mean 0 and variance 1 as they come in training, and one linear layer.
+
+    Input `[batch, in_channels, height, width]`, output `[batch, num_classes]`. Nothing but the linear layer is trained.
+    To expect: digits with HOG accuracy .97 and more, in seconds (features-svm.yaml and features-softmax.yaml of
+    examples/zoo).
+
+    Args:
+        features, cell: as in `LowLevelFeatures`.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        image_size: Sequence[int],
+        features: Sequence[str] = ("hog",),
+        cell: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.features = LowLevelFeatures(in_channels, image_size, features, cell)
+        self.scale = nn.BatchNorm1d(self.features.size, eps=1e-4, affine=False)
+        self.head = nn.Linear(self.features.size, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """`[batch, in_channels, height, width]` to `[batch, num_classes]`."""
-        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            vector = self._vector(x.float())
-        scores: Tensor = self.head(self.scale(vector))
+        scores: Tensor = self.head(self.scale(self.features(x)))
         return scores

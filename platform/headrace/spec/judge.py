@@ -16,6 +16,7 @@ from headrace.base.errors import InvalidInput
 from headrace.spec.findings import report_errors, report_unknown, shown
 from headrace.spec.fold import LOSS_KEYS, MODEL_KEYS, NAMED_KEYS, Folded, task_names
 from headrace.spec.gate import parse_check
+from headrace.spec.learning import judge_learning
 from headrace.spec.model import GROUPED_FORMATS, TABLE_FORMATS
 from headrace.spec.yaml_reader import Path
 from headrace_models import catalog
@@ -123,6 +124,7 @@ def _model(folded: Folded) -> None:
             "take a model made for the task, or one of your own",
         )
     _proposals(folded, card)
+    judge_learning(folded, card)
 
 
 def _proposals(folded: Folded, model: ModelCard) -> None:

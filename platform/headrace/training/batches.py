@@ -171,6 +171,17 @@ def training_batches(
     """The shuffled, augmented and padded batches of one epoch on one worker."""
     size = schedule.sizes[rank]
     order = padded(epoch_order(len(examples), seed, epoch, rank), schedule.batches * size)
+    return _augmented(examples, task, order, size, seed, epoch)
+
+
+def whole_batches(examples: Examples, task: Task, *, size: int, seed: int, epoch: int) -> Iterator[Batch]:
+    """Every training example of one epoch once, augmented, in the shard's order."""
+    return _augmented(examples, task, range(len(examples)), size, seed, epoch)
+
+
+def _augmented(
+    examples: Examples, task: Task, order: Sequence[int], size: int, seed: int, epoch: int
+) -> Iterator[Batch]:
     varies = type(task).augment is not Task.augment
 
     def prepared(sample_id: str, example: Example) -> Example:

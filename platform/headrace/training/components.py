@@ -10,15 +10,19 @@ from typing import Any
 import torch
 
 from headrace.base.errors import InvalidInput
+from headrace.spec.learning import require_statistics_settings
 from headrace.store import Store
 from headrace.training.batches import Schedule
+from headrace.training.counting import CountingTrainer
 from headrace.training.group import Group
 from headrace.training.heads import head_of_others
 from headrace.training.initialise import Matching, freeze, load_weights
+from headrace.training.learner import Learner
 from headrace.training.loop import DTYPES, LossTerm, Objective, Trainer
 from headrace.training.sharding import shard
 from headrace.training.state import MovingAverage
 from headrace_models.layers import build_loss, build_optimizer, build_schedule
+from headrace_models.layers.counting import Counting
 from headrace_models.package import build_model, materialise, unpack_code
 from headrace_models.tasks.base import Arrays, Task
 
@@ -52,8 +56,11 @@ def make_model(
         on_init(load_weights(model, str(part["init_from"]), head))
     if part.get("freeze"):
         freeze(model, part["freeze"])
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise InvalidInput(f"the model {part['name']!r} has no parameters to train", action="check its code")
+    if not isinstance(model, Counting) and not any(parameter.requires_grad for parameter in model.parameters()):
+        raise InvalidInput(
+            f"the model {part['name']!r} has no parameters to train",
+            action="check its code; one that learns from statistics is a headrace_models.layers.counting.Counting",
+        )
     return model
 
 
@@ -68,6 +75,26 @@ def make_objective(train: Mapping[str, Any], task: Task, device: torch.device) -
         for loss in train["losses"]
     )
     return Objective(task, terms, device, DTYPES[train["precision"]])
+
+
+def make_learner(
+    train: Mapping[str, Any],
+    model: torch.nn.Module,
+    objective: Objective,
+    group: Group,
+    schedule: Schedule,
+    *,
+    own_code: bool,
+) -> Learner:
+    """What trains MODEL, by statistics if it is made for them, else by gradients (`make_trainer`).
+
+    Raises:
+        SpecInvalid: the train part says something that means nothing to a model that learns from statistics.
+    """
+    if isinstance(model, Counting):
+        require_statistics_settings(objective.task.names, train, type(model).__name__)
+        return CountingTrainer(model.to(group.device), objective, group, seed=int(train["seed"]))
+    return make_trainer(train, model, objective, group, schedule, own_code=own_code)
 
 
 def make_trainer(

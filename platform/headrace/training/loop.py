@@ -17,7 +17,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from headrace.base.errors import RunFailed
-from headrace.training.batches import Schedule
+from headrace.training.batches import Examples, Schedule, training_batches
 from headrace.training.compiling import compiled_step
 from headrace.training.group import Group
 from headrace.training.progress import Teller
@@ -82,7 +82,7 @@ def groups_of(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
 
 
 class Trainer:
-    """A model with everything that changes its weights.
+    """A model with everything that changes its weights by gradients; a `Learner`.
 
     Args:
         model: on its device, its frozen parameters marked; sharded already, if it is to be.
@@ -121,6 +121,7 @@ class Trainer:
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.replica: torch.nn.Module = model
         self.sharded = is_sharded(model)
+        self.settled = False  # another step always changes something
         if group.world > 1 and not self.sharded:
             # Statistics of batch norm are averaged once an epoch (`Group.average_buffers`) and not copied from the
             # first worker at every step.
@@ -133,6 +134,16 @@ class Trainer:
             )
 
         self.step_model = compiled_step(self.replica, group.device) if compiled else self.replica
+
+    def batches(self, examples: Examples, schedule: Schedule, *, seed: int, epoch: int) -> Iterator[Batch]:
+        """This worker's batches of an epoch: as many as every other worker has."""
+        return training_batches(
+            examples, self.objective.task, schedule=schedule, rank=self.group.rank, seed=seed, epoch=epoch
+        )
+
+    def shown(self, schedule: Schedule) -> int:
+        """How many samples all workers together see in an epoch."""
+        return schedule.batches * schedule.global_size
 
     def epoch(self, epoch: int, batches: Iterable[Batch], schedule: Schedule, teller: Teller, epochs: int) -> float:
         """Train on one epoch's BATCHES; returns the mean loss over all workers' samples.

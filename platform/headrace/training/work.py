@@ -19,7 +19,7 @@ from headrace.data import Manifest
 from headrace.store import Store
 from headrace.store.filesystems import reached
 from headrace.training import components
-from headrace.training.batches import Examples, Schedule, evaluation_batches, seed_of, share_out, training_batches
+from headrace.training.batches import Examples, Schedule, evaluation_batches, seed_of, share_out
 from headrace.training.checkpoint import (
     random_states,
     read_checkpoint,
@@ -30,7 +30,8 @@ from headrace.training.checkpoint import (
 from headrace.training.evaluate import Evaluator
 from headrace.training.group import Group
 from headrace.training.initialise import Matching
-from headrace.training.loop import Trainer, judge
+from headrace.training.learner import Learner
+from headrace.training.loop import judge
 from headrace.training.progress import Teller
 from headrace.training.request import TrainingRequest
 from headrace.training.state import History, Watched, Weights, best_epoch, should_stop, watched
@@ -122,14 +123,14 @@ class Work:
 
     def _trainer(
         self, task: Task, code: Path | None, example: Arrays, schedule: Schedule, saved: Saved | None
-    ) -> Trainer:
+    ) -> Learner:
         train = self.request.train["train"]
         seed_everything(seed_of(train["seed"], "model"))  # the same weights on every worker
         model = self._model(task, code, example, fresh=saved is None)
         if saved is not None:
             model.load_state_dict(saved[0])
         objective = components.make_objective(train, task, self.group.device)
-        trainer = components.make_trainer(train, model, objective, self.group, schedule, own_code=code is not None)
+        trainer = components.make_learner(train, model, objective, self.group, schedule, own_code=code is not None)
         seed_everything(seed_of(train["seed"], "worker", self.group.rank))
         if saved is not None:
             trainer.load(saved[1])
@@ -151,7 +152,7 @@ class Work:
         self.init_from = {"weights": weights, "told": str(matching), **matching.to_record()}
         self.teller.message(f"model.init_from: {matching}")
 
-    def _package(self, trainer: Trainer, task: Task, code: Path | None, weights: Weights, example: Any) -> str:
+    def _package(self, trainer: Learner, task: Task, code: Path | None, weights: Weights, example: Any) -> str:
         model = self._model(task, code, example, fresh=False) if trainer.sharded else trainer.model.to("cpu")
         model.load_state_dict(weights)
         folder = self.folder / "package"
@@ -212,7 +213,7 @@ class EpochLoop:
     def __init__(
         self,
         work: Work,
-        trainer: Trainer,
+        trainer: Learner,
         task: Task,
         schedule: Schedule,
         training: Examples,
@@ -237,7 +238,7 @@ class EpochLoop:
         return best_epoch(self.history, self._primary)
 
     def run(self) -> None:
-        """Train until the last epoch or until it gets no better."""
+        """Train until the last epoch, until it gets no better, or until nothing would change any more."""
         epochs = int(self.settings["epochs"])
         while len(self.history) < epochs and not self._stops():
             self._epoch(len(self.history) + 1, epochs)
@@ -245,9 +246,15 @@ class EpochLoop:
             due = len(self.history) % every == 0 or len(self.history) == epochs or self._stops()
             with self.work.teller.part("checkpoint"):
                 self._report(with_checkpoint=due)
+        if len(self.history) < epochs and self.trainer.settled:
+            self.work.teller.message(
+                f"training ends after epoch {len(self.history)} of {epochs}: another would change nothing"
+            )
 
     def _stops(self) -> bool:
         early = self.settings["early_stop"]
+        if self.history and self.trainer.settled:
+            return True
         if early is None:
             return False
         metric: Watched = watched(early["metric"], self.task.card.metrics, self.task.card.primary_metric)
@@ -258,17 +265,11 @@ class EpochLoop:
         learning_rate = trainer.learning_rate
         started = time.monotonic()
         with work.teller.part("train"):
-            batches = training_batches(
-                self.training,
-                self.task,
-                schedule=self.schedule,
-                rank=work.group.rank,
-                seed=int(self.settings["seed"]),
-                epoch=epoch,
-            )
+            batches = trainer.batches(self.training, self.schedule, seed=int(self.settings["seed"]), epoch=epoch)
             loss = trainer.epoch(epoch, batches, self.schedule, work.teller, epochs)
-        rate = self.schedule.batches * self.schedule.global_size / (time.monotonic() - started)
-        metrics = {"train.loss": loss, "train.learning_rate": learning_rate, "train.samples_per_second": rate}
+        rate = trainer.shown(self.schedule) / (time.monotonic() - started)
+        measured = {"train.loss": loss, "train.learning_rate": learning_rate, "train.samples_per_second": rate}
+        metrics = {name: value for name, value in measured.items() if value is not None}
         with trainer.judged_weights():
             with work.teller.part("validate"):
                 metrics.update(self._validate())
