@@ -12,8 +12,9 @@ from headrace.base.errors import InvalidInput, NotEnoughResources
 from headrace.base.jsonfile import sha256_of_file
 from headrace.spec import load_spec
 from headrace.steps import keys, plan
+from headrace.steps.first_weights import with_stored_weights
 from headrace.steps.plan import plan_run
-from headrace.steps.prepare import champion_reference, prepare, with_stored_weights
+from headrace.steps.prepare import champion_reference, prepare
 from headrace.store import Store
 from headrace.store.step_files import read_note
 

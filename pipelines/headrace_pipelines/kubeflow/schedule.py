@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from headrace.base.errors import InvalidInput
-from headrace.steps.prepare import champion_reference, stored_parts, with_stored_weights
+from headrace.steps.first_weights import with_stored_weights
+from headrace.steps.prepare import champion_reference, stored_parts
 from headrace.steps.step import AT_RUN
 from headrace_pipelines.kubeflow.cluster import Cluster
 from headrace_pipelines.kubeflow.ir import check_arguments, ir_for

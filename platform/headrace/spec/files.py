@@ -19,6 +19,9 @@ from headrace_models import catalog
 from headrace_models.catalog import listed
 
 _OWN = re.compile(r"(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):(?P<name>[A-Za-z_]\w*)")
+TORCHVISION = "torchvision:"  # begins weights by torchvision's name for them
+PICKLES = (".pth", ".pt")  # files of weights as PyTorch saves them
+_TORCHVISION = re.compile(rf"{TORCHVISION}[A-Za-z]\w*(\.[A-Za-z]\w*)?")
 _REFERENCE = re.compile(r"[A-Za-z0-9_.-]+(@[A-Za-z0-9_-]+|/\d+)")  # a registered version: name@alias or name/3
 
 
@@ -90,14 +93,29 @@ def _missing(folded: Folded, path: tuple[str, ...], given: str, absolute: FilePa
 
 
 def _init_from(folded: Folded, given: str, folder: FilePath) -> str:
+    path = ("model", "init_from")
+    if given.startswith(TORCHVISION):
+        if not _TORCHVISION.fullmatch(given):
+            forms = f"{TORCHVISION}MODEL, or {TORCHVISION}CLASS.NAME of its weights"
+            folded.report(
+                path, shown(given), forms, f"as {TORCHVISION}resnet18, or {TORCHVISION}ResNet18_Weights.DEFAULT"
+            )
+        return given
     if "://" in given and not given.startswith("file://"):
+        if given.endswith(PICKLES):
+            allowed = "a .safetensors file or a package, where it is a URL"
+            folded.report(path, shown(given), allowed, "download it and name the file: it is converted on the way")
         return given
     absolute = _absolute(given, folder)
+    if absolute.is_file() and absolute.suffix not in (".safetensors", *PICKLES):
+        folded.report(
+            path, shown(given), f".safetensors, {', '.join(PICKLES)}", "save the weights in one of these forms"
+        )
     if absolute.exists():
         return str(absolute)
     if _REFERENCE.fullmatch(given):
         return given
-    _missing(folded, ("model", "init_from"), given, absolute, "weights that exist, a URL, or NAME@ALIAS")
+    _missing(folded, path, given, absolute, "weights that exist, a URL, NAME@ALIAS, or torchvision:NAME")
     return given
 
 

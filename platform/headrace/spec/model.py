@@ -118,7 +118,8 @@ class Model(Named):
     )
     init_from: Text | None = Field(
         default=None,
-        description="Where the first weights come from: a `.safetensors` file, a package or a registered version.",
+        description="Where the first weights come from: a `.safetensors`, `.pth` or `.pt` file, a URL, a package, a "
+        "registered version (`NAME@ALIAS`), or `torchvision:NAME` of weights that this machine has.",
     )
     freeze: tuple[Text, ...] = Field(
         default=(),

@@ -11,7 +11,8 @@ from headrace.base.errors import InvalidInput, RunFailed
 from headrace.base.ids import new_run_id
 from headrace.spec import RunSpec
 from headrace.spec.parts import split_part, step_parts
-from headrace.steps.prepare import store_code, with_stored_weights
+from headrace.steps.first_weights import with_stored_weights
+from headrace.steps.prepare import store_code
 from headrace.store import Store
 
 SUGGESTION = "lr_finder.suggestion"

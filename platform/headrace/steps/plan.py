@@ -15,7 +15,8 @@ from headrace.spec import RunSpec
 from headrace.spec.parts import step_parts
 from headrace.spec.tuning import trials
 from headrace.steps import keys
-from headrace.steps.prepare import champion_reference, pack, pinned_weights
+from headrace.steps.first_weights import pinned_weights
+from headrace.steps.prepare import champion_reference, pack
 from headrace.store import Store
 from headrace.store.step_files import STEPS
 

@@ -6,15 +6,13 @@ store. The steps get URIs, since kfp changes values on their way.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
-from headrace.base.errors import InvalidInput
 from headrace.base.jsonfile import sha256_of
 from headrace.spec.gate import parse_check
 from headrace.spec.parts import split_part, step_parts
+from headrace.steps.first_weights import with_stored_weights
 from headrace.store import Store
 from headrace.store.step_files import write_note
 
@@ -93,52 +91,3 @@ def pack(folder: str) -> tuple[str, bytes]:
     from headrace_models.package.code import pack_code
 
     return pack_code(folder)
-
-
-def with_stored_weights(spec: Mapping[str, Any], store: Store, resolve: Callable[[str], Any]) -> dict[str, Any]:
-    """SPEC with `model.init_from` pointing at something that does not change: files of the store, or a package."""
-    given = spec["model"]["init_from"]
-    if given is None:
-        return dict(spec)
-    stored = pinned_weights(given, store)
-    if Path(given).is_absolute():
-        for name, data in _weights(Path(given)).items():
-            uri = store.uri("files", name)
-            if not store.exists(uri):
-                store.write_bytes(uri, data)
-    elif "://" not in given:
-        stored = _package_of(given, resolve)
-    return {**spec, "model": {**spec["model"], "init_from": stored}}
-
-
-def pinned_weights(given: str, store: Store) -> str:
-    """Where weights of this machine will lie in the store, by their content; a URL or a reference stays what it is."""
-    if not Path(given).is_absolute():
-        return given
-    return store.uri("files", next(iter(_weights(Path(given)))).split("/")[0])
-
-
-def _weights(path: Path) -> dict[str, bytes]:
-    """The files at PATH by the names that they have in the store: `<hash>.<suffix>`, or `<hash>/<name>` of a folder."""
-    try:
-        if path.is_file():
-            data = path.read_bytes()
-            return {f"{hashlib.sha256(data).hexdigest()}{path.suffix}": data}
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        contents = {file.relative_to(path).as_posix(): file.read_bytes() for file in files}
-    except OSError as error:
-        raise InvalidInput(f"model.init_from: {path} cannot be read: {error}", action="correct the path") from error
-    if not contents:
-        raise InvalidInput(f"model.init_from: {path} is empty", action="name a .safetensors file or a package")
-    name = sha256_of({file: hashlib.sha256(data).hexdigest() for file, data in contents.items()})
-    return {f"{name}/{file}": data for file, data in contents.items()}
-
-
-def _package_of(reference: str, resolve: Callable[[str], Any]) -> str:
-    found = resolve(reference)
-    if found is None or found.package_uri is None:
-        raise InvalidInput(
-            f"model.init_from: there is no version {reference} with a package",
-            action="`headrace models` and MLflow's registry list what there is",
-        )
-    return str(found.package_uri)
