@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install demo test test-unit test-models test-local test-kubernetes test-node test-scenarios cluster-up cluster-down chaos check format lock images generate bench clean
+.PHONY: help install demo test test-unit test-models test-local test-kubernetes test-node test-scenarios cluster-up cluster-down chaos check format lock images generate bench zoo clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -123,6 +123,9 @@ images: $(READY) ## The images as OCI archives in build/images, by docker or pod
 
 bench: $(READY) ## Benchmarks beside peers; prints tables (tests/benchmarks)
 	@for file in tests/benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file; done
+
+zoo: $(READY) ## Every example of the zoo, from data to an answer, into docs/models/zoo.md (ONLY="yolo unet", BCCD=FOLDER)
+	@$(BIN)/python examples/zoo_table.py $(ONLY) $(if $(BCCD),--bccd $(BCCD))
 
 clean: ## Remove the environment and everything built
 	@rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage htmlcov

@@ -8,10 +8,12 @@ votes) has a cosine of .94 to .97 with ours.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import two_workers
 import zoo
 
 from headrace.base.errors import InvalidInput
@@ -149,3 +151,37 @@ def test_a_cell_too_large_for_the_pictures_is_refused() -> None:
 def test_features_and_a_linear_layer_read_digits(digits: Any, name: str) -> None:
     """Seed 0, one thread; measured values stand in docs/models/image-classification.md."""
     assert zoo.train(zoo.example(name), *digits).metrics["accuracy"] >= 0.97
+
+
+ON_TWO_WORKERS = """
+from headrace_models.classification.features import FeatureClassifier
+torch.manual_seed(0)
+model = FeatureClassifier(3, 1, (8, 8), ["hog", "lbp", "colour-histogram", "glcm"], cell=2)
+settings = {
+    "losses": [{"name": "hinge", "args": {}, "task": "image-classification", "weight": 1.0}],
+    "precision": "float32",
+    "optimizer": {"name": "sgd", "args": {"lr": 0.1}},
+    "schedule": {"name": "constant", "args": {}},
+    "accumulate_steps": 1,
+    "epochs": 1,
+    "clip_norm": None,
+    "ema_decay": None,
+}
+group, schedule = Group(rank, 2, torch.device("cpu")), share_out(8, [16, 16])
+trainer = make_trainer(settings, model, make_objective(settings, task, group.device), group, schedule, own_code=False)
+generator = torch.Generator().manual_seed(rank)
+pictures = torch.randint(0, 255, (4, 4, 1, 8, 8), dtype=torch.uint8, generator=generator)
+batches = [{"image": picture, "label": torch.arange(4) % 3} for picture in pictures]
+before = model.head.weight.detach().clone()
+trainer.epoch(1, batches, schedule, Teller(speaks=False), 1)
+assert not torch.equal(before, model.head.weight)
+own = torch.cat([value.detach().double().flatten() for value in model.state_dict().values()])
+both = [torch.zeros_like(own) for _ in range(2)]
+dist.all_gather(both, own)
+assert torch.equal(*both)
+dist.destroy_process_group()
+"""
+
+
+def test_features_train_on_two_workers_which_end_with_the_same_state(tmp_path: Path) -> None:
+    two_workers.run(ON_TWO_WORKERS, tmp_path, seconds=120)
