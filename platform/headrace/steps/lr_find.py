@@ -14,6 +14,7 @@ from headrace.spec.parts import split_part, step_parts
 from headrace.steps.first_weights import with_stored_weights
 from headrace.steps.prepare import store_code
 from headrace.store import Store
+from headrace_models import catalog
 
 SUGGESTION = "lr_finder.suggestion"
 
@@ -24,11 +25,16 @@ def find_lr(spec: RunSpec, low: float, high: float, steps: int, tell: Callable[[
     Returns `suggestion`, `lowest_at`, `stopped_at` (None unless the loss exploded), the curve and the MLflow run.
 
     Raises:
-        InvalidInput: LOW is not below HIGH, or not above 0.
+        InvalidInput: LOW is not below HIGH, or not above 0; or the model learns from statistics.
         RunFailed: the loss never falls.
     """
     if not 0 < low < high:
         raise InvalidInput(f"--from {low:g} --to {high:g}", action="give two learning rates above 0, the smaller first")
+    card = catalog.models().get(spec.model.name)
+    if card is not None and card.learns == "statistics":
+        raise InvalidInput(
+            f"{card.name} learns from statistics: it has no learning rate", action="headrace run trains it as it is"
+        )
     from headrace.data import fingerprint_source, split_data
     from headrace.tracking.registry import resolve
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from headrace.base.errors import RunFailed
+from headrace.base.errors import InvalidInput, RunFailed
 from headrace.data import Manifest
 from headrace.store import Store
 from headrace.training import components
@@ -25,6 +25,7 @@ from headrace.training.batches import Examples, Schedule, seed_of, share_out, tr
 from headrace.training.checkpoint import seed_everything
 from headrace.training.group import Group
 from headrace.training.loop import Trainer, to_device
+from headrace_models.layers.counting import Counting
 from headrace_models.tasks import build_tasks
 from headrace_models.tasks.base import Batch, Task
 
@@ -119,6 +120,11 @@ def _trainer(
     code = components.fetch_code(store, part["model"].get("code"), folder)
     seed_everything(seed_of(train["seed"], "model"))
     model = components.make_model(part["model"], task, code, example, on_init=lambda _: None)
+    if isinstance(model, Counting):
+        raise InvalidInput(
+            f"{type(model).__name__} learns from statistics: it has no learning rate",
+            action="headrace run trains it as it is",
+        )
     objective = components.make_objective(train, task, group.device)
     return components.make_trainer(train, model, objective, group, schedule, own_code=code is not None)
 
