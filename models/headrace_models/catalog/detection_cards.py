@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, Tag
 
 from headrace_models.catalog.activation_cards import ActivationName
+from headrace_models.catalog.augment_steps import NAME_OR_STEPS, TracedSteps
 from headrace_models.catalog.cards import Arguments, ComponentCard, Direction, ModelCard, TaskCard
 from headrace_models.catalog.picture_arguments import PictureArguments
 
@@ -33,10 +34,13 @@ class ObjectDetectionArguments(PictureArguments):
         "take it from the data: the pictures' size, or the median of each side, at most 320 on the longer side, each a "
         "multiple of 32.",
     )
-    augment: Literal["none", "flip", "flips", "flip-zoom", "flips-zoom"] = Field(
+    augment: Annotated[
+        Annotated[Literal["none", "flip", "flips", "flip-zoom", "flips-zoom"], Tag("name")] | TracedSteps, NAME_OR_STEPS
+    ] = Field(
         "flip-zoom",
         description="Random variation of training pictures; boxes follow. flip: mirrored left-right; flips: also "
-        "upside down, for pictures that have no top (cells, satellites); zoom: larger or smaller, and moved.",
+        "upside down, for pictures that have no top (cells, satellites); zoom: larger or smaller, and moved; or a list "
+        "of steps, each a name or {name: ..., and its own arguments}.",
     )
     proposals: Literal["none", "selective-search"] = Field(
         "none",

@@ -200,7 +200,7 @@ def argument_findings(args: type[BaseModel], error: ValidationError, where: str)
     findings = []
     for item in error.errors(include_url=False):
         path = ".".join([where, *(str(part) for part in item["loc"])])
-        if item["type"] == "extra_forbidden":
+        if item["type"] == "extra_forbidden" and len(item["loc"]) == 1:
             name = str(item["loc"][-1])
             close = nearest(name, args.model_fields)
             action = f"did you mean {close[0]}?" if close else "remove it"

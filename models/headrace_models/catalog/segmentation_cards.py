@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, Tag
 
 from headrace_models.catalog.activation_cards import ActivationName
+from headrace_models.catalog.augment_steps import NAME_OR_STEPS, TracedSteps
 from headrace_models.catalog.cards import Arguments, ModelCard, TaskCard
 from headrace_models.catalog.picture_arguments import PictureArguments
 
@@ -14,10 +15,13 @@ from headrace_models.catalog.picture_arguments import PictureArguments
 class SemanticSegmentationArguments(PictureArguments):
     """Arguments of `semantic-segmentation`."""
 
-    augment: Literal["none", "shift", "flip", "crop-flip"] = Field(
+    augment: Annotated[
+        Annotated[Literal["none", "shift", "flip", "crop-flip"], Tag("name")] | TracedSteps, NAME_OR_STEPS
+    ] = Field(
         "none",
         description="Random variation of training pictures; masks follow. shift: moved by up to an eighth of the size; "
-        "flip: mirrored left-right; crop-flip: both.",
+        "flip: mirrored left-right; crop-flip: both; or a list of steps, each a name or {name: ..., and its own "
+        "arguments}.",
     )
 
 

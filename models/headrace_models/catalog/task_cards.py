@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, Tag
 
+from headrace_models.catalog.augment_steps import NAME_OR_STEPS, PictureSteps
 from headrace_models.catalog.cards import Arguments, Direction, TaskCard
 from headrace_models.catalog.detection_cards import DETECTION_TASKS
 from headrace_models.catalog.picture_arguments import PictureArguments
@@ -25,10 +26,13 @@ CLASSIFICATION_LOSSES = ("cross-entropy", "focal", "hinge", "mse", "dice")
 class ImageClassificationArguments(PictureArguments):
     """Arguments of `image-classification`."""
 
-    augment: Literal["none", "shift", "flip", "crop-flip"] = Field(
+    augment: Annotated[
+        Annotated[Literal["none", "shift", "flip", "crop-flip"], Tag("name")] | PictureSteps, NAME_OR_STEPS
+    ] = Field(
         "none",
         description="Random variation of training pictures. shift: moved by up to an eighth of the size; flip: "
-        "mirrored left-right; crop-flip: both (He et al. 2015, section 4.2). Digits and text must not be mirrored.",
+        "mirrored left-right; crop-flip: both (He et al. 2015, section 4.2); or a list of steps, each a name or {name: "
+        "..., and its own arguments}. Digits and text must not be mirrored.",
     )
 
 

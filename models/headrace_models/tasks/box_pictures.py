@@ -31,10 +31,7 @@ def upside_down(example: Example) -> Example:
 
 
 def zoomed(example: Example, rng: random.Random, fill: tuple[int, ...]) -> Example:
-    """Larger or smaller by a factor of SCALES, and moved at random; what comes into view has the colour FILL.
-
-    Objects that are left with less than LEAST_SEEN of their area are marked to be ignored; those with nothing vanish.
-    """
+    """Larger or smaller by a factor of SCALES, and moved at random; what comes into view has the colour FILL."""
     pixels: np.ndarray = example["image"]
     _, height, width = pixels.shape
     scale = math.exp(rng.uniform(*map(math.log, SCALES)))
@@ -50,7 +47,7 @@ def zoomed(example: Example, rng: random.Random, fill: tuple[int, ...]) -> Examp
         )
     )
     image_now = moved[None] if moved.ndim == 2 else moved.transpose(2, 0, 1)
-    return _cut({**example, "image": image_now, **_moved(example, (scale, scale), (left, top))}, width, height)
+    return cut({**example, "image": image_now, **_moved(example, (scale, scale), (left, top))}, width, height)
 
 
 def _moved(example: Example, factor: tuple[float, float], offset: tuple[float, float]) -> Example:
@@ -65,8 +62,12 @@ def _moved(example: Example, factor: tuple[float, float], offset: tuple[float, f
     return moved
 
 
-def _cut(example: Example, width: int, height: int) -> Example:
-    """EXAMPLE with its boxes clipped to WIDTH and HEIGHT."""
+def cut(example: Example, width: int, height: int) -> Example:
+    """EXAMPLE with its boxes clipped to WIDTH and HEIGHT.
+
+    Objects of which less than LEAST_SEEN of the area is left are marked to be ignored; those with nothing vanish.
+    `seen` [M], where it is there, has the shares that were left before, and then those that are left.
+    """
     limit = np.array([width, height, width, height], np.float32)
     result = dict(example)
     if "proposals" in example:
@@ -76,8 +77,10 @@ def _cut(example: Example, width: int, height: int) -> Example:
     if "boxes" in example:
         whole = example["boxes"]
         clipped = whole.clip(0, limit)
-        seen = _area(clipped) / np.maximum(_area(whole), 1e-6)
+        seen = _area(clipped) / np.maximum(_area(whole), 1e-6) * example.get("seen", 1.0)
         left = seen > 0
+        if "seen" in example:
+            result["seen"] = seen[left]
         result |= {name: example[name][left] for name in ("labels", "crowd", "tracks") if name in example}
         result["boxes"] = clipped[left]
         result["ignore"] = example["ignore"][left] | (seen[left] < LEAST_SEEN)

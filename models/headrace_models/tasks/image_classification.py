@@ -69,7 +69,8 @@ class ImageClassification(PictureTask, Classification):
 
     def augment(self, example: Example, rng: random.Random) -> Example:
         """The variation that `args.augment` names; what a shift uncovers repeats the edge."""
-        return varied(example, self.args.augment, rng)
+        chosen = self.args.augment
+        return varied(example, chosen, rng) if isinstance(chosen, str) else self.stepped(example, chosen, rng)
 
     def label_tensors(self, examples: Sequence[Example]) -> Batch:
         """`label` int64 [batch]."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from headrace.base.errors import InvalidInput
+from headrace_models import catalog
 from headrace_models.catalog.cards import NoArguments, TaskCard
 from headrace_models.tasks.base import Arrays, Batch, Example, Metrics, MultiTaskOutput, Sample, Signature, Task
 from headrace_models.tasks.picture_task import PictureTask, summaries_of
@@ -65,7 +66,7 @@ class MultiTask(Task):
             self._agreed(name)
 
     def _agreed(self, name: str) -> None:
-        """Give all tasks what one says of the argument NAME."""
+        """Give all tasks what one says of the argument NAME. Raises SpecInvalid where another cannot have it."""
         given = {getattr(part.args, name) for part in self.parts.values()} - {None, "none"}
         if len(given) > 1:
             raise InvalidInput(
@@ -74,7 +75,8 @@ class MultiTask(Task):
             )
         if given:
             for part in self.parts.values():
-                part.args = part.args.model_copy(update={name: next(iter(given))})
+                said = {**dict(part.args), name: next(iter(given))}
+                part.args = catalog.arguments(part.card, said, f"tasks.{part.card.name}.args")
 
     def to_record(self) -> dict[str, Any]:
         """`name`, and the records of all `tasks`."""

@@ -169,6 +169,8 @@ class ObjectDetection(PictureTask):
     def augment(self, example: Example, rng: random.Random) -> Example:
         """The variation that `args.augment` names."""
         kind = self.args.augment
+        if not isinstance(kind, str):
+            return self.stepped(example, kind, rng)
         if kind.startswith("flip") and rng.random() < 0.5:
             example = box_pictures.mirrored(example)
         if kind.startswith("flips") and rng.random() < 0.5:

@@ -7,6 +7,7 @@ the training pictures. `preprocessing` holds `image_size` [height, width], `chan
 from __future__ import annotations
 
 import operator
+import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -16,7 +17,9 @@ import torch
 from PIL import Image
 
 from headrace.base.errors import DataInvalid
+from headrace_models.catalog.augment_steps import Step
 from headrace_models.tasks import pictures
+from headrace_models.tasks.augmentation import Augmentation
 from headrace_models.tasks.base import Arrays, BadInput, Batch, Example, Sample, Task, TensorSpec
 
 INPUT = "image"
@@ -129,6 +132,7 @@ class PictureTask(Task):
     """See the module."""
 
     _made: tuple[Any, tuple[torch.Tensor, torch.Tensor]] | None = None
+    _augmentation: tuple[Any, Augmentation] | None = None
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -183,6 +187,15 @@ class PictureTask(Task):
         """`image` uint8 [channels, height, width], and what `labelled` adds."""
         fitted = self.fitted_sample(sample)
         return {INPUT: fitted.pixels, **self.labelled(sample, fitted)}
+
+    def stepped(self, example: Example, steps: tuple[Step, ...], rng: random.Random) -> Example:
+        """EXAMPLE varied by STEPS; what comes into view has the mean colour of the training pictures."""
+        fill = tuple(round(255 * value) for value in self.preprocessing["mean"])
+        key = (steps, self.image_size, fill)
+        made = self._augmentation
+        if made is None or made[0] != key:
+            made = self._augmentation = key, Augmentation(*key)
+        return made[1](example, rng)
 
     def collate(self, examples: Sequence[Example]) -> Batch:
         """`image` uint8 [batch, channels, height, width], and what `label_tensors` adds."""

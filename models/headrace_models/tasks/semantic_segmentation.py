@@ -90,7 +90,8 @@ class SemanticSegmentation(PictureTask):
 
     def augment(self, example: Example, rng: random.Random) -> Example:
         """The variation that `args.augment` names, of the picture and its mask alike."""
-        return varied(example, self.args.augment, rng)
+        chosen = self.args.augment
+        return varied(example, chosen, rng) if isinstance(chosen, str) else self.stepped(example, chosen, rng)
 
     def label_tensors(self, examples: Sequence[Example]) -> Batch:
         """`mask` int64 [batch, height, width], IGNORED where a pixel does not count; nothing where some have none."""

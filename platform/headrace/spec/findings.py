@@ -83,7 +83,10 @@ def report_errors(
     for detail in sorted(error.errors(include_url=False), key=lambda detail: detail["type"] == "literal_error"):
         node, location = _walk(schema, detail["loc"])
         if detail["type"] == "extra_forbidden":
-            _report_extra(folded, (*path, *detail["loc"]), node, detail, also if len(detail["loc"]) == 1 else ())
+            extra = (*path, *location, detail["loc"][-1])
+            _report_extra(folded, extra, node, detail, also if len(detail["loc"]) == 1 else ())
+        elif detail["type"] == "unknown_name":
+            _report_name(folded, (*path, *location), detail)
         else:
             _report_value(folded, (*path, *location), node, detail)
 
@@ -92,10 +95,16 @@ def _report_extra(
     folded: Folded, path: Path, node: Mapping[str, Any], detail: ErrorDetails, also: Sequence[str]
 ) -> None:
     name = str(path[-1])
-    names = [name for branch in node.get("anyOf", (node,)) for name in branch.get("properties", {})] + list(also)
+    names = [name for branch in _either(node) or (node,) for name in branch.get("properties", {})] + list(also)
     names = [spelling for key in names for spelling in (*_ALSO.get(key, ()), key)]
     allowed = listed(name, names) or "nothing"
     folded.report(path, f"unknown key, with {shown(detail['input'])}", allowed, instead(name, names, "remove it"))
+
+
+def _report_name(folded: Folded, path: Path, detail: ErrorDetails) -> None:
+    value, told = detail["input"], detail.get("ctx", {})
+    action = f"write `{told['nearest']}`" if told.get("nearest") else "take one of these"
+    folded.report(path, shown(value), str(told["allowed"]), action)
 
 
 def _report_value(folded: Folded, path: Path, node: Mapping[str, Any], detail: ErrorDetails) -> None:
@@ -104,10 +113,9 @@ def _report_value(folded: Folded, path: Path, node: Mapping[str, Any], detail: E
     if detail["type"] == "missing":
         folded.report(path, "missing", allowed, f"add `{path[-1]}`")
         return
-    choices = node.get("enum")
-    if choices and isinstance(value, str):
-        texts = [str(choice) for choice in choices]
-        folded.report(path, shown(value), listed(value, texts), instead(value, texts, "take one of these"))
+    choices = [str(choice) for branch in _either(node) or (node,) for choice in branch.get("enum", ())]
+    if "enum" in node and isinstance(value, str):
+        folded.report(path, shown(value), listed(value, choices), instead(value, choices, "take one of these"))
         return
     cause = detail.get("ctx", {}).get("error")
     if detail["type"] == "value_error" and cause is not None:
@@ -116,11 +124,13 @@ def _report_value(folded: Folded, path: Path, node: Mapping[str, Any], detail: E
         else:  # other validators say one sentence
             folded.report(path, shown(value), allowed, str(cause))
         return
-    folded.report(path, shown(value), allowed, _action(detail["type"], value, node))
+    otherwise = _action(detail["type"], value, node)
+    action = instead(value, choices, otherwise) if isinstance(value, str) else otherwise
+    folded.report(path, shown(value), allowed, action)
 
 
 def _action(kind: str, value: Any, node: Mapping[str, Any]) -> str:
-    types = {node.get("type")} | {branch.get("type") for branch in node.get("anyOf", ())}
+    types = {node.get("type")} | {branch.get("type") for branch in _either(node)}
     if "boolean" in types and isinstance(value, str):
         return "write true or false"
     if types & {"integer", "number"} and isinstance(value, str):
@@ -148,7 +158,7 @@ def _is_numeric(text: str) -> bool:
 
 def allowed_by(node: Mapping[str, Any]) -> str:
     """What a JSON Schema allows, in words."""
-    if branches := node.get("anyOf"):
+    if branches := _either(node):
         words = [allowed_by(branch) for branch in branches if branch.get("type") != "null"]
         return " or ".join(dict.fromkeys(word for word in words if word))
     if "enum" in node:
@@ -193,16 +203,30 @@ def _walk(schema: Mapping[str, Any], location: Sequence[str | int]) -> tuple[Map
     node = _resolved(schema, schema)
     path: Path = ()
     for part in location:
-        inner = next((found for branch in _branches(node, schema) if (found := _step(branch, part)) is not None), None)
-        if inner is None:
-            break
+        branches = _branches(node, schema)
+        inner = next((found for branch in branches if (found := _step(branch, part)) is not None), None)
+        if inner is None:  # the name of a union's member: what follows is the member's own
+            node = next((branch for branch in branches if _name_of(branch) == part), node)
+            continue
         node = _resolved(inner, schema)
         path = (*path, part)
-    return node if "anyOf" not in node else {**node, "anyOf": _branches(node, schema)}, path
+    return node if not _either(node) else {**node, "anyOf": _branches(node, schema)}, path
+
+
+def _either(node: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The members of a union, none for what is none."""
+    either: Sequence[Mapping[str, Any]] = node.get("anyOf") or node.get("oneOf") or ()
+    return either
+
+
+def _name_of(node: Mapping[str, Any]) -> Any:
+    return node.get("properties", {}).get("name", {}).get("const")
 
 
 def _branches(node: Mapping[str, Any], schema: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [_resolved(branch, schema) for branch in node.get("anyOf", (node,))]
+    """The members of a union, and of those in it; NODE itself where it is none."""
+    found = [_resolved(branch, schema) for branch in _either(node) or (node,)]
+    return [inner for each in found for inner in (_branches(each, schema) if _either(each) else [each])]
 
 
 def _step(node: Mapping[str, Any], part: str | int) -> Mapping[str, Any] | None:
