@@ -11,11 +11,13 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
+from typing_extensions import TypeAliasType
 
 from headrace_models.catalog.cards import Arguments
 from headrace_models.catalog.names import listed, nearest
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Probability = Annotated[float, Field(ge=0, le=1, description="Probability that it is done.")]
 Factor = Annotated[float, Field(gt=0, le=10)]
 Degrees = Annotated[float, Field(ge=0, le=180)]
 
@@ -42,21 +44,21 @@ Factors = Annotated[tuple[Factor, Factor], *_PAIR]
 class Step(Arguments):
     """What all steps have."""
 
-    p: Share = Field(1.0, description="Probability that it is done.")
+    p: Probability = 1.0
 
 
 class HorizontalFlip(Step):
     """Left is right."""
 
     name: Literal["horizontal-flip"] = "horizontal-flip"
-    p: Share = 0.5
+    p: Probability = 0.5
 
 
 class VerticalFlip(Step):
     """Top is bottom."""
 
     name: Literal["vertical-flip"] = "vertical-flip"
-    p: Share = 0.5
+    p: Probability = 0.5
 
 
 class RandomResizedCrop(Step):
@@ -98,7 +100,7 @@ class Perspective(Step):
     """As seen from aside."""
 
     name: Literal["perspective"] = "perspective"
-    p: Share = 0.5
+    p: Probability = 0.5
     distortion_scale: Share = Field(0.3, description="How far its corners move, at most, as a share of half a side.")
 
 
@@ -122,14 +124,14 @@ class Grayscale(Step):
     """Without colour."""
 
     name: Literal["grayscale"] = "grayscale"
-    p: Share = 0.1
+    p: Probability = 0.1
 
 
 class GaussianBlur(Step):
     """Out of focus."""
 
     name: Literal["gaussian-blur"] = "gaussian-blur"
-    p: Share = 0.5
+    p: Probability = 0.5
     kernel_size: Annotated[int, Field(ge=3, le=63), AfterValidator(_odd)] = Field(3, description="Pixels, odd.")
     sigma: Factors = Field((0.1, 2.0), description="Least and largest standard deviation in pixels.")
 
@@ -138,7 +140,7 @@ class RandomErasing(Step):
     """A rectangle put over the picture in its mean colour (Zhong et al. 2017, section 3)."""
 
     name: Literal["random-erasing"] = "random-erasing"
-    p: Share = 0.5
+    p: Probability = 0.5
     scale: Shares = Field((0.02, 0.33), description="Least and largest share of the picture's area.")
     ratio: Factors = Field((0.3, 3.3), description="Least and largest ratio of height to width.")
 
@@ -147,7 +149,7 @@ class AutoContrast(Step):
     """Stretched to the whole range of each channel."""
 
     name: Literal["auto-contrast"] = "auto-contrast"
-    p: Share = 0.5
+    p: Probability = 0.5
 
 
 class RandAugment(Step):
@@ -196,14 +198,18 @@ def _which(value: Any) -> str:
     return "steps" if isinstance(value, (list, tuple)) else "name"
 
 
-PictureStep = Annotated[
-    Moving | Colouring | Automatic, Field(discriminator="name"), _given(Moving | Colouring | Automatic)
-]
+PictureStep = TypeAliasType(
+    "PictureStep",
+    Annotated[Moving | Colouring | Automatic, Field(discriminator="name"), _given(Moving | Colouring | Automatic)],
+)
 """A step for pictures whose label is one for the whole."""
 
-TracedStep = Annotated[Moving | Colouring, Field(discriminator="name"), _given(Moving | Colouring)]
+TracedStep = TypeAliasType(
+    "TracedStep", Annotated[Moving | Colouring, Field(discriminator="name"), _given(Moving | Colouring)]
+)
 """A step that boxes and masks can follow."""
 
 PictureSteps = Annotated[tuple[PictureStep, ...], Tag("steps")]
 TracedSteps = Annotated[tuple[TracedStep, ...], Tag("steps")]
 NAME_OR_STEPS = Discriminator(_which)
+STEPS: tuple[type[Step], ...] = get_args(Moving | Colouring | Automatic)

@@ -9,17 +9,19 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from headrace.base.generated import write_or_check
 from headrace.spec.gate import GRAMMAR
 from headrace.spec.json_schema import json_schema
 from headrace.spec.model import RunSpec
 from headrace_models import catalog
+from headrace_models.catalog.augment_steps import STEPS, Automatic
 from headrace_models.catalog.cards import Arguments, Card, ModelCard, TaskCard
 
 ROOT = Path(__file__).resolve().parents[3]
 WIDTH = 100
+STEPS_NAMED = "steps of augmentation"
 MADE = "<!-- Made by `make generate` from the code. Do not edit. -->"
 
 
@@ -81,6 +83,7 @@ def spec_reference() -> str:
     told += _cards("Schedules", catalog.schedules())
     told += _cards("Losses", catalog.losses())
     told += _cards("Activations", catalog.activations())
+    told += _steps()
     return "\n".join(told).rstrip() + "\n"
 
 
@@ -112,7 +115,7 @@ def _type(node: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
         if name == "JsonValue":
             return "any value"
         return "name, or {name, args}" if name == "Named" else f"{name}, see below"
-    if branches := node.get("anyOf"):
+    if branches := node.get("anyOf") or node.get("oneOf"):
         return " or ".join(_type(branch, schema) for branch in branches)
     if choices := node.get("enum"):
         return ", ".join(f"`{choice}`" for choice in choices)
@@ -165,8 +168,22 @@ def _arguments(args: type[Arguments]) -> Iterator[str]:
         default = "required" if name in needed else f"default `{_yaml(node.get('default'))}`"
         kind = _type(node, schema)
         for part, inner in parts.items():
-            kind = kind.replace(f"{part}, see below", "{" + ", ".join(inner["properties"]) + "}")
+            named = "{" + ", ".join(inner["properties"]) + "}" if "properties" in inner else STEPS_NAMED
+            kind = kind.replace(f"{part}, see below", named)
         yield f"  - `{name}`: {kind}, {default}. {node.get('description', '')}".rstrip()
+
+
+def _steps() -> Iterator[str]:
+    """The steps of `task.augment`."""
+    yield "## Steps of augmentation"
+    yield ""
+    yield "What `task.augment` may list, each by its name or as `{name: ..., and its own arguments}`. The last"
+    yield f"{len(get_args(Automatic))} move pixels without telling where: they are for `image-classification` alone."
+    yield ""
+    for step in STEPS:
+        yield f"- **`{step.model_fields['name'].default}`** {(step.__doc__ or '').splitlines()[0]}"
+        yield from (line for line in _arguments(step) if not line.startswith("  - `name`"))
+    yield ""
 
 
 # the command line

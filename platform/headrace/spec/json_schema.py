@@ -48,6 +48,7 @@ def json_schema() -> Schema:
         "required": ["name", "data", "model"],
         "oneOf": [{"required": ["task"]}, {"required": ["tasks"]}],
         "additionalProperties": False,
+        "$defs": _shared(catalog.tasks()),
     }
 
 
@@ -152,14 +153,33 @@ def _body(part: Schema) -> Schema:
     return {key: part[key] for key in ("type", "properties", "additionalProperties")}
 
 
+def _is_choice(definition: Schema) -> bool:
+    return "anyOf" in definition or "oneOf" in definition
+
+
+def _shared(cards: Mapping[str, Card]) -> Schema:
+    """The choices that arguments of CARDS refer to, by name."""
+    found: Schema = {}
+    for card in cards.values():
+        definitions = card.args.model_json_schema().get("$defs", {})
+        for name, definition in definitions.items():
+            if _is_choice(definition):
+                found[name] = _inlined({**definition, "$defs": definitions})
+    return found
+
+
 def _inlined(schema: Schema) -> Schema:
-    """SCHEMA with every reference written out: editors show what stands in place better than what is referred to."""
+    """SCHEMA with every reference written out: editors show what stands in place better than what is referred to.
+
+    Choices of many (`_shared`) stay references: they would be most of the file."""
     definitions = schema.pop("$defs", {})
 
     def written_out(node: Any) -> Any:
         if isinstance(node, Mapping):
             if "$ref" in node:
                 base = definitions[str(node["$ref"]).rsplit("/", 1)[-1]]
+                if _is_choice(base):
+                    return dict(node)
                 node = {**base, **{key: value for key, value in node.items() if key != "$ref"}}
             return {
                 key: written_out(value) for key, value in node.items() if key != "title" or not isinstance(value, str)
