@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from headrace.base.errors import InvalidInput
+from headrace.steps.keys import code_versions, train_key
 from headrace_models import catalog
 
 GOOD = """
@@ -60,7 +61,23 @@ def test_an_installed_packages_models_and_tasks_stand_in_the_catalog(install: In
     assert catalog.tasks()["image-ranking"].primary_metric == "ndcg"
     assert catalog.get("model", "wide-net").args.model_validate({"width": 8})
     assert catalog.plugin_versions() == {"acme-models": "1.2"}
+    assert catalog.plugins_of(["image-ranking"], "mlp") == {"acme-models": "1.2"}
+    assert catalog.plugins_of(["image-classification"], "wide-net") == {"acme-models": "1.2"}
+    assert catalog.plugins_of(["image-classification"], "mlp") == {}
     assert catalog.plugin_problems() == []
+
+
+def test_another_version_of_a_plug_in_is_another_training(install: Install) -> None:
+    def key() -> str:
+        return train_key({"model": {"name": "mlp"}}, "split", code_versions())
+
+    alone = key()
+    site = install("acme-models", {"acme_good": GOOD}, "[headrace.models]\nacme = acme_good:models\n")
+    first = key()
+    (info,) = site.glob("*.dist-info")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-models\nVersion: 1.3\n")
+    catalog.refresh()
+    assert len({alone, first, key()}) == 3
 
 
 def test_plug_ins_are_found_where_torch_cannot_be_imported(install: Install) -> None:

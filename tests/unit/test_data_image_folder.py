@@ -56,6 +56,20 @@ def test_a_folder_is_split_by_class(tmp_path, split_part, store):
     assert told
 
 
+def test_folders_of_a_task_whose_label_is_a_number_are_called_by_their_numbers(tmp_path, split_part, store):
+    data = fill(tmp_path / "data", classes=("0", "2.5", "-1e1", "nan", "many"), each=20)
+    result = run(split_part(data, task="tabular-regression", max_corrupt=0.5), store)
+    assert result.summary["label_kind"] == "number"
+    assert result.summary["counts"] == {"train": 42, "validation": 9, "test": 9}
+    manifest = Manifest(store, result.fingerprint)
+    samples = [sample for split in ("train", "validation", "test") for sample in manifest.shard(split, 0, 1)]
+    assert {sample.labels["label"] for sample in samples} == {0.0, 2.5, -10.0}
+    assert all(isinstance(sample.payload, bytes) for sample in samples)
+    left_out = {(f["uri"].split("/")[-2], f["reason"]) for f in result.summary["left_out"]["files"]}
+    assert left_out == {(name, f"its folder, {name}, is no number") for name in ("nan", "many")}
+    assert result.summary["dropped_classes"] == ["many", "nan"]
+
+
 def test_mixed_sizes_modes_and_formats_are_all_taken(tmp_path, split_part, store):
     data = fill(tmp_path / "data", each=4)
     for index, mode in enumerate(MODES):

@@ -52,6 +52,8 @@ class TaskCard(Card):
     default_format: str = ""  # of several, the one that a spec need not name
     default_model: str = ""  # what `headrace init` proposes
     label_kind: Literal["class", "number", "annotation"] = "class"  # what the label is; splitting reads it so
+    inputs: str = ""  # what its networks take, for people: shape and type
+    outputs: str = ""  # what they give
     masks: bool = False  # whether an annotation must hold a mask; formats then read them
     composes: bool = False  # whether it can be one of several tasks of one model
 

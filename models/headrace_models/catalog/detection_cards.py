@@ -13,7 +13,7 @@ from pydantic import Field, Tag
 from headrace_models.catalog.activation_cards import ActivationName
 from headrace_models.catalog.augment_steps import NAME_OR_STEPS, TracedSteps
 from headrace_models.catalog.cards import Arguments, ComponentCard, Direction, ModelCard, TaskCard
-from headrace_models.catalog.picture_arguments import PictureArguments
+from headrace_models.catalog.picture_arguments import PICTURES, PictureArguments
 
 Pixels = Annotated[int, Field(ge=32, le=2048)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -22,6 +22,7 @@ Regions = Annotated[
 ]
 Factor = Annotated[float, Field(gt=0, le=8, description="Factor on all channels; 1 is the published size.")]
 
+DETECTED = "boxes [batch, max_detections, 4], scores and labels [batch, max_detections]"
 DETECTION_METRICS: dict[str, Direction] = {"map50": "max", "map": "max", "map75": "max"}
 
 
@@ -160,6 +161,8 @@ DETECTION_TASKS = (
         formats=("voc", "coco"),
         default_model="yolo",
         label_kind="annotation",
+        inputs=PICTURES,
+        outputs=DETECTED,
     ),
 )
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from headrace_models.catalog.cards import Arguments
 
+PICTURES = "[batch, channels, height, width], float32"  # what networks for pictures take
 Pixels = Annotated[int, Field(ge=8, le=1024)]
 
 

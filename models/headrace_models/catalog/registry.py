@@ -169,6 +169,15 @@ def plugin_versions() -> dict[str, str]:
     return dict(sorted(pair for part in found for pair in part.versions))
 
 
+def plugins_of(tasks: Iterable[str], model: str) -> dict[str, str]:
+    """The installed packages, with their versions, that the cards of TASKS and of MODEL come from."""
+    wanted = (("headrace.tasks", TaskCard, set(tasks)), ("headrace.models", ModelCard, {model}))
+    owners: set[str] = set()
+    for group, kind, names in wanted:
+        owners.update(owner for owner, card in _plugins(group, kind).cards if card.name in names)
+    return {name: version for name, version in plugin_versions().items() if name in owners}
+
+
 def plugin_problems() -> list[PluginProblem]:
     """The entry points that were left out, and why."""
     found = (_plugins("headrace.tasks", TaskCard), _plugins("headrace.models", ModelCard))

@@ -9,7 +9,7 @@ from pydantic import Field, Tag
 from headrace_models.catalog.activation_cards import ActivationName
 from headrace_models.catalog.augment_steps import NAME_OR_STEPS, TracedSteps
 from headrace_models.catalog.cards import Arguments, ModelCard, TaskCard
-from headrace_models.catalog.picture_arguments import PictureArguments
+from headrace_models.catalog.picture_arguments import PICTURES, PictureArguments
 
 
 class SemanticSegmentationArguments(PictureArguments):
@@ -57,6 +57,8 @@ SEGMENTATION_TASKS = (
         label_kind="annotation",
         masks=True,
         composes=True,
+        inputs=PICTURES,
+        outputs="[batch, classes, height, width], logits",
     ),
 )
 

@@ -9,7 +9,7 @@ from pydantic import Field, Tag
 from headrace_models.catalog.augment_steps import NAME_OR_STEPS, PictureSteps
 from headrace_models.catalog.cards import Arguments, Direction, TaskCard
 from headrace_models.catalog.detection_cards import DETECTION_TASKS
-from headrace_models.catalog.picture_arguments import PictureArguments
+from headrace_models.catalog.picture_arguments import PICTURES, PictureArguments
 from headrace_models.catalog.segmentation_cards import SEGMENTATION_TASKS
 from headrace_models.catalog.tracking_cards import TRACKING_TASKS
 
@@ -59,6 +59,8 @@ TASKS = (
         default_format="image-folder",
         default_model="resnet8",
         composes=True,
+        inputs=PICTURES,
+        outputs="[batch, classes], logits",
     ),
     TaskCard(
         "tabular-classification",
@@ -69,6 +71,8 @@ TASKS = (
         losses=CLASSIFICATION_LOSSES,
         formats=("csv", "parquet"),
         default_model="mlp",
+        inputs="[batch, features], float32",
+        outputs="[batch, classes], logits",
     ),
     TaskCard(
         "tabular-regression",
@@ -80,6 +84,8 @@ TASKS = (
         formats=("csv", "parquet"),
         default_model="mlp",
         label_kind="number",
+        inputs="[batch, features], float32",
+        outputs="[batch, 1]",
     ),
     *DETECTION_TASKS,
     *TRACKING_TASKS,

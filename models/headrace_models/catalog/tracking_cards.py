@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from headrace_models.catalog.cards import Arguments, Direction, TaskCard
-from headrace_models.catalog.detection_cards import DETECTION_METRICS, ObjectDetectionArguments
+from headrace_models.catalog.detection_cards import DETECTED, DETECTION_METRICS, ObjectDetectionArguments
+from headrace_models.catalog.picture_arguments import PICTURES
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Frames = Annotated[int, Field(ge=0, le=10_000)]
@@ -77,5 +78,7 @@ TRACKING_TASKS = (
         formats=("mot",),
         default_model="yolo",
         label_kind="annotation",
+        inputs=PICTURES,
+        outputs=DETECTED,
     ),
 )

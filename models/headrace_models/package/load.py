@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from headrace.base.errors import InvalidInput
+from headrace_models import catalog
 from headrace_models.package import arrays
 from headrace_models.package.build import build_model
 from headrace_models.package.manifest import CODE, EXAMPLE, WEIGHTS, PackageManifest, read_package, verify_files
@@ -80,6 +81,18 @@ class LoadedModel:
             return self.model(*self.task.inputs(moved))
 
 
+def _require_plugins(manifest: PackageManifest) -> None:
+    """Raise InvalidInput where an installed package is missing that the model or its task comes from."""
+    here = catalog.plugin_versions() if manifest.plugins else {}
+    for name, version in manifest.plugins.items():
+        if name not in here:
+            raise InvalidInput(
+                f"{manifest.model['name']} was trained with the plug-in {name} {version}, which is not installed here",
+                action=f"pip install {name}=={version}, where it is served too; `headrace doctor` lists plug-ins",
+                code="plug-in-missing",
+            )
+
+
 def _joined(batches: Sequence[Batch]) -> Batch:
     if len(batches) == 1:
         return batches[0]
@@ -90,9 +103,11 @@ def load_package(folder: str | os.PathLike[str], device: str = "cpu") -> LoadedM
     """The model of the package in FOLDER, on DEVICE, in evaluation mode; every file is held to its sha256 first.
 
     Raises:
-        InvalidInput: not a package, a damaged one, one of a newer Headrace, or code that fails.
+        InvalidInput: not a package, a damaged one, one of a newer Headrace or of a plug-in that is not here, or code
+            that fails.
     """
     manifest = read_package(folder)
+    _require_plugins(manifest)
     verify_files(folder, manifest)
     task = task_from_record(manifest.task)
     code = Path(folder, CODE) if manifest.code_sha256 else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class PackageManifest:
     """What `headrace.json` says.
 
     `task` is `Task.to_record()`, `model` the spec's `{name, args}`, `code_sha256` that of the user's own code,
+    `plugins` the versions of the installed packages that task and model come from, where that is not Headrace,
     `tied` names weights that are one tensor with another (left out of the weights' file), `parameters` counts the
     trainable and frozen ones, `files` maps each file's path to its sha256.
     """
@@ -44,6 +45,7 @@ class PackageManifest:
     tied: Mapping[str, str]
     provenance: Mapping[str, Any]
     files: Mapping[str, str]
+    plugins: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def task_name(self) -> str:
@@ -70,6 +72,7 @@ class PackageManifest:
             tied=record["tied"],
             provenance=record["provenance"],
             files=record["files"],
+            plugins=record.get("plugins", {}),  # packages of before have none
         )
 
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from headrace.base.errors import InvalidInput
 from headrace.base.jsonfile import canonical, sha256_of, sha256_of_file, write_json
+from headrace_models import catalog
 from headrace_models.package import arrays
 from headrace_models.package.code import code_files, pack_code
 from headrace_models.package.manifest import CODE, EXAMPLE, FORMAT, MANIFEST, WEIGHTS
@@ -60,6 +61,7 @@ def write_package(
         "signature": task.signature().to_record(),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "tied": tied,
+        "plugins": catalog.plugins_of(task.names, model_record["name"]),
         "provenance": dict(provenance),
         "files": {name: sha256_of_file(target / name) for name in sorted(names)},
     }

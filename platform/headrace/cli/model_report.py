@@ -9,31 +9,11 @@ from typing import Any
 
 from headrace.base.errors import InvalidInput
 from headrace.cli.output import table
+from headrace.spec.model import TABLE_FORMATS
 from headrace_models import catalog
-from headrace_models.catalog.cards import ModelCard
+from headrace_models.catalog.cards import ModelCard, TaskCard
 
-INPUTS = {
-    "image-classification": "[batch, channels, height, width], float32",
-    "object-detection": "[batch, channels, height, width], float32",
-    "object-tracking": "[batch, channels, height, width], float32",
-    "semantic-segmentation": "[batch, channels, height, width], float32",
-    "tabular-classification": "[batch, features], float32",
-    "tabular-regression": "[batch, features], float32",
-}
-OUTPUTS = {
-    "image-classification": "[batch, classes], logits",
-    "object-detection": "boxes [batch, max_detections, 4], scores and labels [batch, max_detections]",
-    "object-tracking": "boxes [batch, max_detections, 4], scores and labels [batch, max_detections]",
-    "semantic-segmentation": "[batch, classes, height, width], logits",
-    "tabular-classification": "[batch, classes], logits",
-    "tabular-regression": "[batch, 1]",
-}
-SOURCES = {
-    "image-classification": "{source: ./pictures, format: image-folder}",
-    "object-detection": "{source: ./pictures, format: voc}",
-    "semantic-segmentation": "{source: ./pictures, format: voc}",
-}
-TABLE = "{source: ./table.csv, format: csv, label: LABEL}"
+PLACES = {"csv": "./table.csv", "parquet": "./table.parquet", "mot": "./videos"}  # others are pictures
 
 
 def models_record() -> list[dict[str, Any]]:
@@ -78,14 +58,16 @@ def model_record(name: str) -> dict[str, Any]:
     card = catalog.get("model", name)
     if not isinstance(card, ModelCard):
         raise InvalidInput(f"{name} is no model", action="headrace models")
+    tasks = catalog.tasks()
     return {
         "name": card.name,
         "summary": card.summary,
         "source": card.source,
         "expect": card.metric or None,
         "parameters": card.parameters,
+        "package": " ".join(next(iter(catalog.plugins_of((), card.name).items()), ())) or None,
         "tasks": list(card.tasks),
-        "shapes": {task: {"inputs": INPUTS[task], "outputs": OUTPUTS[task]} for task in card.tasks if task in INPUTS},
+        "shapes": {task: {"inputs": tasks[task].inputs, "outputs": tasks[task].outputs} for task in card.tasks},
         "arguments": _arguments(card),
         "small": dict(card.debug),
         "spec": _spec(card),
@@ -116,27 +98,34 @@ def _type(schema: Mapping[str, Any]) -> str:
 
 
 def _spec(card: ModelCard) -> str:
-    task = card.tasks[-1] if card.together else card.tasks[0]  # what is joined reads the formats of the last
-    named = f"[{', '.join(card.tasks)}]" if card.together else task
+    cards = catalog.tasks()
+    task = cards[card.tasks[-1] if card.together else card.tasks[0]]  # what is joined reads the formats of the last
+    named = f"[{', '.join(card.tasks)}]" if card.together else task.name
     if card.proposals:
-        named = f"{{name: {task}, proposals: selective-search}}"
+        named = f"{{name: {task.name}, proposals: selective-search}}"
     return "\n".join(
         [
             f"name: {card.name}",
             f"task: {named}",
-            f"data: {SOURCES.get(task, TABLE)}",
+            f"data: {_data(task)}",
             f"model: {{name: {card.name}}}",
-            "train: {epochs: 10, batch_size: 64}",
+            f"train: {{epochs: 10, batch_size: {16 if task.label_kind == 'annotation' else 64}}}",
             f"register: {{name: {card.name}}}",
             f"deploy: {{name: {card.name}}}",
         ]
     )
 
 
+def _data(task: TaskCard) -> str:
+    name = task.default_format or task.formats[0]
+    label = ", label: LABEL" if name in TABLE_FORMATS else ""
+    return f"{{source: {PLACES.get(name, './pictures')}, format: {name}{label}}}"
+
+
 def render_model(record: Mapping[str, Any]) -> str:
     """One model with its arguments and a spec for it."""
     told = [f"{record['name']}: {record['summary']}"]
-    for title, value in (("source", record["source"]), ("expect", record["expect"])):
+    for title, value in (("source", record["source"]), ("expect", record["expect"]), ("package", record["package"])):
         if value:
             told.append(f"{title}: {value}")
     if record["parameters"]:

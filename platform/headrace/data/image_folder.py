@@ -1,4 +1,4 @@
-"""Images in one folder a class: `{class}/*.png`, nested as deep as one likes.
+"""Images in one folder a class, or a number: `{class}/*.png`, nested as deep as one likes.
 
 Every image is decoded once when the split is made: a file that breaks in the middle would else stop a training hours
 later. Reading each file for its hash is needed anyway; decoding adds about half a millisecond for a small picture.
@@ -7,6 +7,7 @@ later. Reading each file for its hash is needed anyway; decoding adds about half
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ import pyarrow as pa
 
 from headrace.base.errors import DataInvalid, Finding
 from headrace.data import digest
+from headrace.data.columns import NUMBER
 from headrace.data.folder_layout import class_of, predefined_split, sorted_out
 from headrace.data.formats import Format, Named, Payloads, Report, Request, Tell
 from headrace.data.picture_files import look
@@ -29,7 +31,10 @@ SECONDS_BETWEEN_TELLS = 1.0
 
 
 class ImageFolder(Format):
-    """`{class}/**/*.{png,jpg,jpeg,bmp,webp,gif,tif,tiff}`; the first folder is the class, hidden files do not count."""
+    """`{class}/**/*.{png,jpg,jpeg,bmp,webp,gif,tif,tiff}`; the first folder is the class, hidden files do not count.
+
+    For a task whose label is a number the folders are called by their numbers.
+    """
 
     def scan(self, source: Source, request: Request, report: Report, tell: Tell) -> Iterator[Rows]:
         """See `Format.scan`. A sample's content is the file's bytes."""
@@ -42,9 +47,9 @@ class ImageFolder(Format):
             for start in range(0, len(images), BATCH):
                 batch = images[start : start + BATCH]
                 checked = list(pool.map(lambda file: _check(source, file), batch))
-                rows = _rows(source, batch, checked, report)
+                rows = _rows(source, batch, checked, request, report)
                 if rows is not None:
-                    usable.update(rows.label.unique().to_pylist())
+                    usable.update(class_of(report.paths[file]) for file in rows.file)
                     report.usable += len(rows)
                     yield rows
                 if time.monotonic() - told > SECONDS_BETWEEN_TELLS:
@@ -139,18 +144,32 @@ def _check(source: Source, file: SourceFile) -> tuple[bytes, str | None]:
 
 
 def _rows(
-    source: Source, batch: Sequence[SourceFile], checked: Sequence[tuple[bytes, str | None]], report: Report
+    source: Source,
+    batch: Sequence[SourceFile],
+    checked: Sequence[tuple[bytes, str | None]],
+    request: Request,
+    report: Report,
 ) -> Rows | None:
+    label_of, label_type = (_number, pa.float64()) if request.label_kind == NUMBER else (class_of, pa.string())
     files, contents, labels = [], [], []
     for file, (content, problem) in zip(batch, checked, strict=True):
-        uri = source.uri(file.path)
-        if problem is not None:
-            report.leave_out(uri, problem)
+        uri, label = source.uri(file.path), label_of(file.path)
+        if problem is not None or label is None:
+            report.leave_out(uri, problem or f"its folder, {class_of(file.path)}, is no number")
             continue
         files.append(report.add_file(uri, file.path))
         contents.append(content)
-        labels.append(class_of(file.path))
+        labels.append(label)
     if not files:
         return None
     digests = np.frombuffer(b"".join(contents), dtype=np.uint8).reshape(-1, digest.FILE_WIDTH)
-    return Rows(np.array(files, dtype=np.int32), None, digests, pa.array(labels, pa.string()))
+    return Rows(np.array(files, dtype=np.int32), None, digests, pa.array(labels, label_type))
+
+
+def _number(path: str) -> float | None:
+    """What the folder of the file at PATH is called, as a number."""
+    try:
+        value = float(class_of(path))
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

@@ -6,12 +6,11 @@ The store is the only cache, so these few lines decide whether anything stale is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import entry_points, version
+from importlib.metadata import version
 from typing import Any
 
 from headrace.base.jsonfile import sha256_of
-
-PLUGIN_GROUPS = ("headrace.models", "headrace.tasks")
+from headrace_models import catalog
 
 
 def split_key(part: Mapping[str, Any], source_fingerprint: str) -> str:
@@ -30,12 +29,7 @@ def train_key(part: Mapping[str, Any], split_fingerprint: str, versions: Mapping
 
 def code_versions() -> dict[str, str]:
     """The versions of Headrace and of every distribution that adds models or tasks."""
-    found = {"headrace": version("headrace")}
-    for group in PLUGIN_GROUPS:
-        for entry in entry_points(group=group):
-            if entry.dist is not None:
-                found[entry.dist.name] = entry.dist.version
-    return found
+    return {"headrace": version("headrace"), **catalog.plugin_versions()}
 
 
 def evaluation_uri(store_uri: Any, package_sha256: str, split_fingerprint: str) -> str:

@@ -95,7 +95,7 @@ def _save(package: Path, target: Path, model: LoggedModel, mlflow_run_id: str) -
         ),
         signature=signature_of(manifest.signature),
         input_example=example_of(package, manifest.signature),
-        pip_requirements=pinned(),
+        pip_requirements=[*pinned(), *(f"{name}=={number}" for name, number in sorted(manifest.plugins.items()))],
     )
 
 

@@ -1,0 +1,1 @@
+"""Counts the dots in pictures: a task and a model that Headrace finds by entry point."""
