@@ -33,6 +33,7 @@ from headrace_models.detection.regions import (
     sample,
 )
 from headrace_models.detection.rpn import LEARNED, Proposing, proposal_losses, propose
+from headrace_models.detection.selective_search import MOST
 from headrace_models.package.write import untied_state
 
 SIZES = {"faster-rcnn-resnet50-fpn": (90, 41_755_286), "fast-rcnn": (20, 134_690_729)}
@@ -378,7 +379,7 @@ def test_the_task_gives_each_picture_its_regions_once_and_in_serving(shapes: Any
     training, _, schema = shapes
     task = learned("object-detection", training[:8], schema, proposals="selective-search", augment="flip")
     batch = task.collate([task.decode(each) for each in training[:2]])
-    assert batch["proposals"].shape == (2, 300, 4)
+    assert batch["proposals"].shape == (2, MOST, 4)
     assert batch["proposals"].dtype == torch.float32
     for row in range(2):
         best = overlap(batch["boxes"][row][batch["labels"][row] >= 0], batch["proposals"][row]).amax(dim=1)

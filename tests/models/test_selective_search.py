@@ -12,7 +12,7 @@ from headrace.data import builtin_shapes
 from headrace_models.detection.selective_search import (
     EVERYTHING,
     MOST,
-    WITHOUT_COLOUR,
+    SHAPE,
     Regions,
     describe,
     grouped,
@@ -81,7 +81,9 @@ def test_a_region_is_described_by_its_size_box_colours_and_slopes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("weights", "first"), [(EVERYTHING, [0, 0, 20, 10]), (WITHOUT_COLOUR, [10, 0, 30, 10])], ids=["all", "no colour"]
+    ("weights", "first"),
+    [(EVERYTHING, [0, 0, 20, 10]), ((0.0, 1.0, 1.0, 1.0), [10, 0, 30, 10])],
+    ids=["all", "no colour"],
 )
 def test_the_most_alike_neighbours_are_joined_first(
     weights: tuple[float, float, float, float], first: list[int]
@@ -94,6 +96,14 @@ def test_the_most_alike_neighbours_are_joined_first(
     found = grouped(regions, [{1}, {0, 2}, {1}], 300, weights)
     assert found[:3].tolist() == boxes.tolist()
     assert found[3:].tolist() == [first, [0, 0, 30, 10]]
+
+
+def test_by_shape_alone_small_regions_are_joined_first_whatever_their_colour() -> None:
+    boxes = np.array([[0, 0, 10, 10], [10, 0, 14, 10], [14, 0, 17, 10]], float)
+    alike = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
+    regions = Regions((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), boxes, alike, alike)
+    assert grouped(regions, [{1}, {0, 2}, {1}], 170, EVERYTHING)[3].tolist() == [0, 0, 14, 10]
+    assert grouped(regions, [{1}, {0, 2}, {1}], 170, SHAPE)[3].tolist() == [10, 0, 17, 10]
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -46,7 +46,7 @@ class ObjectDetectionArguments(PictureArguments):
     proposals: Literal["none", "selective-search"] = Field(
         "none",
         description="Regions that come with each picture, for models that find none themselves (fast-rcnn, rcnn): "
-        "selective-search joins regions of like colour and texture, 300 boxes a picture, once for all epochs.",
+        "selective-search joins regions of like colour and texture, at most 500 boxes a picture, once for all epochs.",
     )
 
 

@@ -18,9 +18,11 @@ from headrace_models.detection.regions import (
     box_loss,
     classification_loss,
     found_in,
+    in_place,
     needed,
     onto,
     sample,
+    solid_rows,
 )
 
 GRID = 7  # places a side of a pooled region
@@ -107,8 +109,9 @@ class FastRcnn(nn.Module):
 
     def read(self, features: Tensor, boxes: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """What is said of BOXES `[batch, R, 4]` in pixels of a picture of SIZE: (scores `[batch, R, 1 + classes]`, the
-        background first, offsets `[batch, R, classes, 4]`)."""
-        pooled = roi_pool(features.float(), as_rows(boxes, onto(features, size)), GRID)
+        background first, offsets `[batch, R, classes, 4]`); zeros where a box is none."""
+        rows = solid_rows(boxes)
+        pooled = roi_pool(features.float(), as_rows(boxes, onto(features, size))[rows], GRID)
         x = self.classifier(pooled.flatten(1))
-        scores, by = (part(x).unflatten(0, boxes.shape[:2]) for part in (self.scores, self.offsets))
+        scores, by = (in_place(part(x), rows, boxes) for part in (self.scores, self.offsets))
         return scores, by.unflatten(2, (-1, 4))[:, :, 1:]

@@ -7,11 +7,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import roi_align
 
-from headrace_models.detection.boxes import area, centred, cornered
+from headrace_models.detection.boxes import centred, cornered
 from headrace_models.detection.faster_rcnn import start_outputs
 from headrace_models.detection.layers import Convolution, Stage
 from headrace_models.detection.outputs import PADDING, DetectorOutput, Targets, Threshold
-from headrace_models.detection.regions import Sampled, Sampling, as_rows, box_loss, found_in, needed, sample
+from headrace_models.detection.regions import (
+    Sampled,
+    Sampling,
+    as_rows,
+    box_loss,
+    found_in,
+    in_place,
+    needed,
+    sample,
+    solid_rows,
+)
 
 CONTEXT = 16 / 227  # of a crop's side that is around the region, on each side (section 2.1, appendix A)
 STRIDE = 8  # of the layers
@@ -81,23 +91,19 @@ class Rcnn(nn.Module):
     def read(self, image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """What is said of BOXES `[batch, R, 4]`: (margins `[batch, R, classes]`, offsets `[batch, R, classes, 4]`),
         float32; zeros where a box is none."""
-        solid = (area(boxes) > 0).flatten()
-        solid[0] |= ~solid.any()  # batch normalisation needs one crop
-        where = solid.nonzero().squeeze(1)
-        x = self.features(warped(image, boxes, self.crop)[where]).flatten(1)
-        margins, by = self.svm(x).float(), self.offsets(x).float()
-        shape, count = torch.Size(boxes.shape[:2]), len(solid)
-        placed = (part.new_zeros((count, part.shape[1])).index_copy(0, where, part) for part in (margins, by))
-        every, shifts = (part.unflatten(0, shape) for part in placed)
-        return every, shifts.unflatten(2, (-1, 4))
+        rows = solid_rows(boxes)
+        x = self.features(warped(image, boxes, self.crop, rows)).flatten(1)
+        margins, by = (in_place(part(x).float(), rows, boxes) for part in (self.svm, self.offsets))
+        return margins, by.unflatten(2, (-1, 4))
 
 
-def warped(image: Tensor, boxes: Tensor, crop: int) -> Tensor:
+def warped(image: Tensor, boxes: Tensor, crop: int, rows: Tensor | None = None) -> Tensor:
     """BOXES `[batch, R, 4]` cut out of IMAGE with their CONTEXT, each warped to CROP pixels a side, zeros (the training
-    pictures' mean) beyond the edge: float32 `[batch * R, channels, crop, crop]`."""
+    pictures' mean) beyond the edge: float32 `[batch * R, channels, crop, crop]`, or those ROWS of it alone."""
     middle = centred(boxes)
-    around = cornered(torch.cat([middle[..., :2], middle[..., 2:] / (1 - 2 * CONTEXT)], dim=-1))
-    crops: Tensor = roi_align(image.float(), as_rows(around), crop, sampling_ratio=2, aligned=True)
+    around = as_rows(cornered(torch.cat([middle[..., :2], middle[..., 2:] / (1 - 2 * CONTEXT)], dim=-1)))
+    wanted = around if rows is None else around[rows]
+    crops: Tensor = roi_align(image.float(), wanted, crop, sampling_ratio=2, aligned=True)
     return crops
 
 

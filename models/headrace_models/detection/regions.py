@@ -125,6 +125,21 @@ def as_rows(boxes: Tensor, factor: tuple[float, float] = (1.0, 1.0)) -> Tensor:
     return torch.cat([number, boxes * boxes.new_tensor(factor * 2)], dim=2).reshape(-1, 5).float()
 
 
+def solid_rows(boxes: Tensor) -> Tensor:
+    """The rows of BOXES `[batch, R, 4]`, counted over the batch, that are no padding: int64 `[n]`. One at least, since
+    a layer cannot normalise nothing."""
+    solid = (area(boxes) > 0).flatten()
+    solid[0] |= ~solid.any()
+    return solid.nonzero().squeeze(1)
+
+
+def in_place(values: Tensor, rows: Tensor, boxes: Tensor) -> Tensor:
+    """VALUES `[n, ...]` of the ROWS of BOXES `[batch, R, 4]` as `[batch, R, ...]`, zeros elsewhere."""
+    batch, count = boxes.shape[:2]
+    every = values.new_zeros((batch * count, *values.shape[1:]))
+    return every.index_copy(0, rows, values).unflatten(0, (batch, count))
+
+
 def onto(features: Tensor, size: tuple[int, int]) -> tuple[float, float]:
     """What x and y in a picture of SIZE (height, width) are multiplied by to be places of FEATURES."""
     return features.shape[3] / size[1], features.shape[2] / size[0]

@@ -7,7 +7,8 @@ box around it (section 3). This is done for each of STRATEGIES, whose boxes are 
 Differs from the papers: the picture is shrunk to LARGEST pixels on its longer side; of the graph of pixels only the
 edges of its minimum spanning tree are looked at, which is four times faster and differs where a small finished region
 lies between two that would have joined past it; boxes that are nearly the same (IoU above SAME) count once; two colour
-spaces and two combinations of measures at one scale, where the authors' "fast" mode has two scales of segments too.
+spaces at one scale, where the authors' "fast" mode has two scales of segments too; its second combination of measures
+is size and fill alone, where theirs has texture as well: two that differ more find more (docs/models/detection.md).
 
 What it takes: docs/models/detection.md.
 """
@@ -23,15 +24,15 @@ from scipy.ndimage import correlate1d, gaussian_filter
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import minimum_spanning_tree
 
-MOST = 300  # boxes of a picture
+MOST = 500  # boxes of a picture
 LARGEST = 192  # pixels of the longer side that is searched
 SMOOTHED = 0.8  # pixels: deviation of the Gaussian before segmentation (Felzenszwalb & Huttenlocher, section 4)
 SCALE = 50.0  # k: how much a region may differ inside, divided by its pixels
 SMALLEST_REGION, SMALLEST_SIDE = 20, 3  # pixels, of the picture that is searched
-SAME = 0.9
+SAME = 0.8
 COLOUR_BINS, TEXTURE_BINS, DIRECTIONS = 25, 10, 8  # section 3.2
-EVERYTHING, WITHOUT_COLOUR = (1.0, 1.0, 1.0, 1.0), (0.0, 1.0, 1.0, 1.0)  # weights of colour, texture, size, fill
-STRATEGIES = {"hsv": (EVERYTHING, WITHOUT_COLOUR), "lab": (EVERYTHING, WITHOUT_COLOUR)}
+EVERYTHING, SHAPE = (1.0, 1.0, 1.0, 1.0), (0.0, 0.0, 1.0, 1.0)  # weights of colour, texture, size, fill
+STRATEGIES = {"hsv": (EVERYTHING, SHAPE), "lab": (EVERYTHING, SHAPE)}
 
 
 class Regions(NamedTuple):
