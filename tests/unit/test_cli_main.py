@@ -17,6 +17,7 @@ from headrace.cli.failure import as_headrace_error
 from headrace.cli.main import execute
 from headrace.cli.output import RUN_RECORD, Output, seconds, size, table
 from headrace.spec import load_spec
+from headrace.spec.yaml_reader import parse_value, read_yaml
 from headrace_models.catalog import listed, models
 
 GOOD = '{name: x, task: image-classification, data: {source: "builtin:digits"}, model: resnet8}'
@@ -246,7 +247,12 @@ def test_the_list_of_models_shows_size_source_and_what_to_expect(shell: Shell) -
 
 def test_a_model_shows_arguments_shapes_and_a_small_size_that_is_valid(shell: Shell, tmp_path: Path) -> None:
     assert shell("models", "vgg16") == 0
-    for words in ("138,357,544", "[batch, channels, height, width]", "batch_norm: boolean = false", "width: 0.125"):
+    for words in (
+        "138,357,544",
+        "[batch, channels, height, width]",
+        "batch_norm: boolean = false",
+        "(above 0, at most 8)",
+    ):
         assert words in shell.out
     small = next(line for line in shell.out.splitlines() if line.startswith("  model: {name: vgg16, width"))
     (tmp_path / "pictures").mkdir()
@@ -255,17 +261,31 @@ def test_a_model_shows_arguments_shapes_and_a_small_size_that_is_valid(shell: Sh
     assert load_spec(tmp_path / "spec.yaml").model.args["width"] == 0.125
 
 
-def test_a_model_shows_a_spec_that_is_valid(shell: Shell, tmp_path: Path) -> None:
-    from headrace_models import catalog
-
-    (tmp_path / "pictures").mkdir()
+@pytest.mark.parametrize("name", models())
+def test_a_model_shows_all_that_a_spec_needs_and_specs_that_are_valid(shell: Shell, tmp_path: Path, name: str) -> None:
+    for folder in ("pictures", "videos"):
+        (tmp_path / folder).mkdir()
     (tmp_path / "table.csv").write_text("a,LABEL\n")
-    for name in catalog.models():
-        assert shell("models", name, "--json") == 0
-        record = shell.json()
-        assert record["shapes"]
-        (tmp_path / "spec.yaml").write_text(record["spec"])
+    assert shell("models", name, "--json") == 0
+    record, card = shell.json(), models()[name]
+    assert record["source"]
+    assert record["expect"]
+    assert set(record["shapes"]) == set(card.tasks)
+    assert all(shapes["inputs"] and shapes["outputs"] for shapes in record["shapes"].values())
+    assert [argument["name"] for argument in record["arguments"]] == list(card.args.model_fields)
+    assert all(argument["description"] and argument["type"] != "any" for argument in record["arguments"])
+    plain = read_yaml(record["spec"]).value
+    also = [{key: parse_value(text) for key, text in place.items()} for place in record["also"]]
+    places: list[dict[str, Any]] = [{}, *also]
+    assert len(places) == (1 if card.together else len(card.tasks))
+    for place in places:
+        (tmp_path / "spec.yaml").write_text(json.dumps({**plain, **place}))
         assert load_spec(tmp_path / "spec.yaml").model.name == name
+    (tmp_path / "spec.yaml").write_text(json.dumps({**plain, "model": {"name": name, **record["small"]}}))
+    assert load_spec(tmp_path / "spec.yaml").to_record()["model"]["args"].keys() == record["small"].keys()
+    assert shell("models", name) == 0
+    for part in (record["source"], record["expect"], *(place["data"] for place in record["also"])):
+        assert part in shell.out
 
 
 def test_where_nobody_can_be_asked_yes_is_required(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

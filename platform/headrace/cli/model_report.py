@@ -71,6 +71,7 @@ def model_record(name: str) -> dict[str, Any]:
         "arguments": _arguments(card),
         "small": dict(card.debug),
         "spec": _spec(card),
+        "also": [_place(tasks[name], card) for name in card.tasks[1:] if not card.together],
     }
 
 
@@ -81,10 +82,22 @@ def _arguments(card: ModelCard) -> list[dict[str, Any]]:
             "name": name,
             "type": _type(schema),
             "default": schema.get("default"),
+            "bounds": _bounds(schema),
             "description": schema.get("description", ""),
         }
         for name, schema in properties.items()
     ]
+
+
+BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
+
+
+def _bounds(schema: Mapping[str, Any]) -> str:
+    """Between what numbers the argument lies, in words."""
+    branches = [schema, *schema.get("anyOf", ())]
+    return ", ".join(
+        f"{words} {branch[name]:g}" for branch in branches for name, words in BOUNDS.items() if name in branch
+    )
 
 
 def _type(schema: Mapping[str, Any]) -> str:
@@ -100,14 +113,13 @@ def _type(schema: Mapping[str, Any]) -> str:
 def _spec(card: ModelCard) -> str:
     cards = catalog.tasks()
     task = cards[card.tasks[-1] if card.together else card.tasks[0]]  # what is joined reads the formats of the last
-    named = f"[{', '.join(card.tasks)}]" if card.together else task.name
-    if card.proposals:
-        named = f"{{name: {task.name}, proposals: selective-search}}"
+    place = _place(task, card)
+    named = f"[{', '.join(card.tasks)}]" if card.together else place["task"]
     return "\n".join(
         [
             f"name: {card.name}",
             f"task: {named}",
-            f"data: {_data(task)}",
+            f"data: {place['data']}",
             f"model: {{name: {card.name}}}",
             f"train: {{epochs: 10, batch_size: {16 if task.label_kind == 'annotation' else 64}}}",
             f"register: {{name: {card.name}}}",
@@ -116,10 +128,14 @@ def _spec(card: ModelCard) -> str:
     )
 
 
-def _data(task: TaskCard) -> str:
+def _place(task: TaskCard, card: ModelCard) -> dict[str, str]:
+    """What a spec says as `task` and `data` for TASK with the model of CARD."""
     name = task.default_format or task.formats[0]
     label = ", label: LABEL" if name in TABLE_FORMATS else ""
-    return f"{{source: {PLACES.get(name, './pictures')}, format: {name}{label}}}"
+    return {
+        "task": f"{{name: {task.name}, proposals: selective-search}}" if card.proposals else task.name,
+        "data": f"{{source: {PLACES.get(name, './pictures')}, format: {name}{label}}}",
+    }
 
 
 def render_model(record: Mapping[str, Any]) -> str:
@@ -134,7 +150,8 @@ def render_model(record: Mapping[str, Any]) -> str:
     told += [f"  {task}: {shapes['inputs']} -> {shapes['outputs']}" for task, shapes in record["shapes"].items()]
     told += ["", "arguments"]
     for argument in record["arguments"]:
-        told.append(f"  {argument['name']}: {argument['type']} = {json.dumps(argument['default'])}")
+        bounds = f" ({argument['bounds']})" if argument["bounds"] else ""
+        told.append(f"  {argument['name']}: {argument['type']}{bounds} = {json.dumps(argument['default'])}")
         told.append(f"      {argument['description']}")
     if record["small"]:
         told += [
@@ -142,7 +159,10 @@ def render_model(record: Mapping[str, Any]) -> str:
             "a small size, for a first try on a CPU",
             f"  model: {_flow(record['name'], record['small'])}",
         ]
-    return "\n".join([*told, "", "spec", *(f"  {line}" for line in record["spec"].splitlines())])
+    told += ["", "spec", *(f"  {line}" for line in record["spec"].splitlines())]
+    for place in record["also"]:
+        told += ["", "or", *(f"  {key}: {value}" for key, value in place.items())]
+    return "\n".join(told)
 
 
 def _flow(name: str, args: Mapping[str, Any]) -> str:
