@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from headrace_models.tasks.base import Sample
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "own_mixture"
 CODE = EXAMPLE / "src"
+PAGE = EXAMPLE.parents[1] / "docs" / "own-model.md"
 SILENT = Teller(speaks=False)
 
 
@@ -90,7 +92,7 @@ def test_the_example_reads_digits_and_its_loss_never_rises(digits: Any, learned:
     metrics = task.new_metrics()
     rows = task.collate([task.decode(sample) for sample in test])
     metrics.update(model(*task.inputs(rows)), rows)
-    assert metrics.compute()["accuracy"] >= 0.9  # measured: .959
+    assert metrics.compute()["accuracy"] >= 0.9  # measured: .970
     example = task.request(test[:3])
     write_package(
         tmp_path / "p",
@@ -116,6 +118,24 @@ def test_training_ends_where_it_would_change_nothing_any_more(digits: Any, learn
         learner.epoch(epoch, learner.batches(examples, schedule, seed=0, epoch=epoch), schedule, SILENT, 4)
         ends.append(learner.settled)
     assert ends == [False, False, True, True]  # one component is right after one epoch; the third epoch's loss shows it
+
+
+def test_the_code_of_the_page_on_own_models_learns_digits(digits: Any, learned: Any, tmp_path: Path) -> None:
+    (block,) = [
+        block
+        for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+        if "class Prototypes" in block
+    ]
+    (tmp_path / "prototypes.py").write_text(f"import torch\n{block}")
+    training, test, schema = digits
+    task = learned("image-classification", training, schema)
+    model = build_model({"name": "prototypes:Prototypes"}, task, tmp_path)
+    learner, examples, schedule = learner_of(task, training, model)
+    assert epochs(learner, examples, schedule, 1) == [None]
+    metrics = task.new_metrics()
+    rows = task.collate([task.decode(sample) for sample in test])
+    metrics.update(model(*task.inputs(rows)), rows)
+    assert metrics.compute()["accuracy"] >= 0.85  # measured: .896
 
 
 def test_settings_of_gradients_are_refused_where_the_model_is_built(digits: Any, learned: Any) -> None:

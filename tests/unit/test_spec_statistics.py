@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 
 from headrace.api.canonical import from_run_spec, to_train_part
 from headrace.api.judge import judge_training_run, parse
 from headrace.api.training_run import TrainingRunSpec
 from headrace.base.errors import InvalidInput, SpecInvalid
+from headrace.cli.model_report import model_record, render_model
 from headrace.spec import load_spec
 from headrace.spec.learning import require_statistics_settings
 from headrace.spec.model import Train
@@ -103,6 +105,16 @@ def test_a_model_of_ones_own_is_judged_by_the_same_rule_when_it_is_built() -> No
     with pytest.raises(SpecInvalid, match=r"Mixture learns from statistics.*train\.ema_decay: 0\.5") as raised:
         require_statistics_settings(tasks, {**train, "ema_decay": 0.5}, "Mixture")
     assert [finding.where for finding in raised.value.findings] == ["train.ema_decay"]
+
+
+def test_the_catalog_says_how_it_learns_with_a_spec_that_is_ready() -> None:
+    record = model_record("nearest-neighbours")
+    assert record["learns"] == "statistics"
+    assert "learns from statistics: optimizer, schedule and loss mean nothing to it" in render_model(record)
+    ready = {**yaml.safe_load(record["spec"]), "data": {"source": "builtin:digits"}}
+    assert load_spec(ready).model.name == "nearest-neighbours"
+    assert model_record("resnet8")["learns"] == "gradients"
+    assert "learns from statistics" not in render_model(model_record("resnet8"))
 
 
 def test_it_has_no_learning_rate_to_find() -> None:

@@ -66,6 +66,7 @@ def model_record(name: str) -> dict[str, Any]:
         "expect": card.metric or None,
         "parameters": card.parameters,
         "package": " ".join(next(iter(catalog.plugins_of((), card.name).items()), ())) or None,
+        "learns": card.learns,
         "tasks": list(card.tasks),
         "shapes": {task: {"inputs": tasks[task].inputs, "outputs": tasks[task].outputs} for task in card.tasks},
         "arguments": _arguments(card),
@@ -146,6 +147,8 @@ def render_model(record: Mapping[str, Any]) -> str:
             told.append(f"{title}: {value}")
     if record["parameters"]:
         told.append(f"parameters: {record['parameters']:,}")
+    if record["learns"] == "statistics":
+        told.append("learns from statistics: optimizer, schedule and loss mean nothing to it (docs/training.md)")
     told += ["", "shapes"]
     told += [f"  {task}: {shapes['inputs']} -> {shapes['outputs']}" for task, shapes in record["shapes"].items()]
     told += ["", "arguments"]

@@ -157,7 +157,8 @@ def _facts(card: Card) -> Iterator[str]:
         yield f"  - metrics {metrics}; losses {', '.join(card.losses)}; formats {', '.join(card.formats)}"
     if isinstance(card, ModelCard):
         size = f"; {card.parameters:,} parameters at the source's own shape" if card.parameters else ""
-        yield f"  - for {', '.join(card.tasks)}{size}{f'; {card.metric}' if card.metric else ''}"
+        learns = "; learns from statistics, without gradients" if card.learns == "statistics" else ""
+        yield f"  - for {', '.join(card.tasks)}{learns}{size}{f'; {card.metric}' if card.metric else ''}"
 
 
 def _arguments(args: type[Arguments]) -> Iterator[str]:
