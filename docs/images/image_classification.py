@@ -36,6 +36,15 @@ POOL = Box("pool", "pool")
 SYSTEMS = (
     ("low-level features", (Box("HOG, LBP,\ncolours, GLCM", "fixed"), Box("scale", "fixed"), Box("linear", "linear"))),
     (
+        "nearest neighbours",
+        (
+            Box("HOG, LBP,\ncolours, GLCM", "fixed"),
+            Box("scale", "fixed"),
+            Box("distances to all\ntraining pictures", "fixed"),
+            Box("k nearest vote", "fixed"),
+        ),
+    ),
+    (
         "AlexNet",
         (
             conv("11x11 /4\n64"),
