@@ -12,6 +12,7 @@ from torch import nn
 
 from headrace.base.errors import RunFailed
 from headrace.training.batches import share_out
+from headrace.training.components import small_batch_norm
 from headrace.training.group import Group
 from headrace.training.loop import LossTerm, Objective, Trainer, judge
 from headrace.training.progress import Teller
@@ -188,3 +189,20 @@ def test_auxiliary_outputs_count_by_their_weight_in_training_and_are_not_there_i
     assert torch.equal(outputs, model.main(batch["x"]))
     _, mean, _ = judge(model, objective, objective.task, [batch], ALONE)
     assert mean == pytest.approx((2 * main).item())
+
+
+@pytest.mark.parametrize(
+    ("batch", "workers", "normed", "told"),
+    [(8, 2, True, True), (8, 1, True, False), (16, 2, True, False), (8, 2, False, False), (25, 4, True, True)],
+)
+def test_batch_norm_on_few_samples_of_a_worker_is_told(batch: int, workers: int, normed: bool, told: bool) -> None:
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3) if normed else nn.ReLU())
+    note = small_batch_norm(model, share_out(batch, [100] * workers))
+    assert (note is not None) == told
+    if note is not None:
+        assert f"from {batch // workers} samples" in note
+        assert f"set train.batch_size to {8 * workers} or more" in note
+
+
+def test_frozen_batch_norm_needs_no_large_batch() -> None:
+    assert small_batch_norm(nn.Sequential(nn.BatchNorm1d(3)).eval(), share_out(2, [9, 9])) is None

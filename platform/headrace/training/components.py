@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from headrace.base.errors import InvalidInput
 from headrace.spec.learning import require_statistics_settings
@@ -25,6 +26,8 @@ from headrace_models.layers import build_loss, build_optimizer, build_schedule
 from headrace_models.layers.counting import Counting
 from headrace_models.package import build_model, materialise, unpack_code
 from headrace_models.tasks.base import Arrays, Task
+
+FEW_SAMPLES = 8  # for batch norm
 
 
 def fetch_code(store: Store, code: Mapping[str, Any] | None, into: Path) -> Path | None:
@@ -75,6 +78,22 @@ def make_objective(train: Mapping[str, Any], task: Task, device: torch.device) -
         for loss in train["losses"]
     )
     return Objective(task, terms, device, DTYPES[train["precision"]])
+
+
+def small_batch_norm(model: torch.nn.Module, schedule: Schedule) -> str | None:
+    """A word where batch norm would take its means from few samples, as it sees a worker's own share of a batch only.
+
+    Wu & He 2018 (Group Normalization, figure 1): its error rises below 16 samples, and steeply below 8.
+    """
+    if len(schedule.sizes) == 1 or min(schedule.sizes) >= FEW_SAMPLES:
+        return None
+    if not any(isinstance(layer, _BatchNorm) and layer.training for layer in model.modules()):
+        return None
+    return (
+        f"batch norm takes its means from {min(schedule.sizes)} samples: each worker's share of train.batch_size "
+        f"{schedule.global_size}; set train.batch_size to {FEW_SAMPLES * len(schedule.sizes)} or more, or have fewer "
+        "workers, if the model learns worse than on one"
+    )
 
 
 def make_learner(
