@@ -44,10 +44,11 @@ class NearestNeighbours(Counting):
         most_samples: more training samples are refused before the first is read.
     """
 
-    sized_by_data: ClassVar[tuple[str, ...]] = ("bank", "label")
+    sized_by_data: ClassVar[tuple[str, ...]] = ("bank", "norm", "label")
     mean: Tensor
     std: Tensor
     bank: Tensor
+    norm: Tensor
     label: Tensor
 
     def __init__(
@@ -71,6 +72,7 @@ class NearestNeighbours(Counting):
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("std", torch.ones(size))
         self.register_buffer("bank", torch.zeros(0, size))  # [samples, features], scaled
+        self.register_buffer("norm", torch.zeros(0))  # [samples], squared; else each answer would work them out anew
         self.register_buffer("label", torch.zeros(0, dtype=torch.int64))  # [samples]
 
     # learning
@@ -113,6 +115,7 @@ class NearestNeighbours(Counting):
         self.mean, self.std = mean.float(), (variance + SMALLEST_VARIANCE).sqrt().float()
         order = own_order(vector, label)
         self.bank, self.label = self._scaled(vector[order]), label[order]
+        self.norm = self.bank.square().sum(dim=1)
 
     @property
     def settled(self) -> bool:
@@ -138,7 +141,8 @@ class NearestNeighbours(Counting):
         rounds; those of the first k and some to spare are then worked out exactly.
         """
         candidates = min(self.k + SPARE, len(self.bank))
-        place = torch.cdist(query, self.bank).topk(candidates, dim=1, largest=False).indices.sort(dim=1).values
+        rough = torch.addmm(self.norm, query, self.bank.T, alpha=-2)  # |b|² - 2 q b; |q|² is the same for all
+        place = rough.topk(candidates, dim=1, largest=False).indices.sort(dim=1).values
         exact = (query[:, None] - self.bank[place]).square().sum(dim=2)
         exact = exact / 2 if self.distance == "cosine" else exact.sqrt()  # of unit vectors |a - b|² = 2 (1 - cos)
         exact, order = exact.sort(dim=1, stable=True)

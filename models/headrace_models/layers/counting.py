@@ -43,7 +43,8 @@ class Counting(nn.Module, ABC):
 
     What is learned lies in buffers (`register_buffer`): they are what checkpoints and packages hold. Parameters may be
     there (a backbone, whose weights come from `init_from`) and stay as they are. In `accumulate`, `maximize` and
-    `forward` alike the network is in evaluation mode; there are no gradients.
+    `forward` alike the network is in evaluation mode; there are no gradients. One that must start from the data (a flat
+    start, k-means++) makes that its first epoch, and keeps in a buffer how far it is: a resumed training goes on there.
 
     `sized_by_data` names the network's own buffers whose shape is known only once it has learned: they begin as any
     tensor of their type, `maximize` assigns others, and loading a checkpoint or a package takes over the shape there.
