@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -176,3 +177,50 @@ def test_a_buffer_that_data_sizes_takes_the_shape_it_is_loaded_with_and_no_other
     wrong: Mapping[str, Any] = {**model.state_dict(), "mean": torch.zeros(2)}
     with pytest.raises(RuntimeError, match="size mismatch for mean"):
         fresh.load_state_dict(wrong)
+
+
+class Told(Teller):
+    """Remembers what it was to tell."""
+
+    def __init__(self) -> None:
+        super().__init__(speaks=False)
+        self.texts: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.texts.append(text)
+
+
+class Once(Mean):
+    """Is done after one epoch."""
+
+    @property
+    def settled(self) -> bool:
+        return len(self.seen) > 0
+
+
+@pytest.mark.parametrize(("model", "epochs"), [(Mean(loss=None), 4), (Once(), 1)])
+def test_epochs_end_where_another_would_change_nothing(
+    monkeypatch: pytest.MonkeyPatch, model: Mean, epochs: int
+) -> None:
+    """The loop of a training, but for its reports to Ray and its validation."""
+    from headrace.training.work import EpochLoop, Work
+
+    learner, told = trainer(model), Told()
+    monkeypatch.setattr(learner, "batches", lambda *_, **__: batches([1.0, 2.0], [6.0]))
+    monkeypatch.setattr(EpochLoop, "_report", lambda *_, **__: None)
+    monkeypatch.setattr(EpochLoop, "_validate", lambda _: {"validation.accuracy": 0.5})
+    train = {"epochs": 4, "seed": 0, "checkpoint_every_epochs": 1, "early_stop": None}
+    work = SimpleNamespace(request=SimpleNamespace(train={"train": train}), group=ALONE, teller=told, history=[])
+    task = cast(Task, SimpleNamespace(card=SimpleNamespace(metrics={"accuracy": "max"}, primary_metric="accuracy")))
+    loop = EpochLoop(cast(Work, work), learner, task, share_out(2, [3]), cast(Any, None), cast(Any, None), None)
+    loop.run()
+    assert [entry["epoch"] for entry in work.history] == list(range(1, epochs + 1))
+    assert set(work.history[0]["metrics"]) == {
+        "train.samples_per_second",
+        "validation.accuracy",
+        *(() if model.loss is None else ("train.loss",)),
+    }
+    assert told.texts == ([] if epochs == 4 else ["training ends after epoch 1 of 4: another would change nothing"])
+    assert loop.best_weights["mean"] == 3.0
+    loop.run()  # as a resumed training that has no epoch left
+    assert len(work.history) == epochs
