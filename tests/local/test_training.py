@@ -34,6 +34,7 @@ from headrace_models.package import load_package, pack_code
 
 TASK = {"name": "image-classification", "args": {"augment": "shift"}}
 EPOCHS = 16
+MIXTURE = Path(__file__).resolve().parents[2] / "examples" / "own_mixture" / "src"
 
 # Draws from every random generator that must be restored, and has the statistics that must be averaged.
 NETWORK = """
@@ -225,6 +226,34 @@ def test_a_killed_worker_costs_no_epoch_and_no_bit_of_the_model(
     assert "training starts again" in runs.told(request, "message")[0]["text"]
 
 
+def test_a_training_that_went_on_still_says_what_its_first_weights_were(
+    runs: Runs, straight: tuple[TrainingRequest, TrainingResult]
+) -> None:
+    model = {
+        "name": "net:Net",
+        "args": {},
+        "code": runs.code,
+        "init_from": straight[1].package_uri,
+        "freeze": ["body."],
+    }
+    request = runs.request(model=model, epochs=1, schedule={"name": "constant", "args": {}})
+    run_training(replace(request, package_needed=False), connection=runs.connection)
+    longer = {**request.train, "train": {**request.train["train"], "epochs": 2}}
+    result = run_training(replace(request, train=longer), connection=runs.connection)
+    assert result.epochs_done == 2
+    assert result.evaluations[result.package_sha256]["metrics"]["accuracy"] > 0.8  # it began with what 16 epochs gave
+    (told,) = [event["text"] for event in runs.told(request, "message") if "init_from" in event["text"]]
+    package, first = load_package(result.package_uri), load_package(straight[1].package_uri)
+    said = package.manifest.provenance["init_from"]
+    assert told == f"model.init_from: {said['told']}" == f"model.init_from: {len(said['loaded'])} weights loaded"
+    weights, before = package.model.state_dict(), first.model.state_dict()
+    assert set(said["loaded"]) == set(weights)
+    frozen = {name for name, _ in package.model.named_parameters() if name.startswith("body.")}
+    assert frozen
+    assert all(bool((weights[name] == before[name]).all()) for name in frozen)
+    assert not bool((weights["head.2.weight"] == before["head.2.weight"]).all())
+
+
 def test_sharded_weights_survive_a_killed_worker_and_make_the_package_that_ddp_makes(
     runs: Runs, head: Head, straight: tuple[TrainingRequest, TrainingResult], in_thread: Any
 ) -> None:
@@ -288,6 +317,31 @@ def test_a_killed_driver_frees_the_workers_and_a_new_one_goes_on_to_the_same_bit
     assert epochs[-1] == EPOCHS
     with pytest.raises(Superseded):
         run_training(request, connection=runs.connection)
+
+
+def test_a_model_that_counts_is_the_same_to_the_bit_where_a_worker_was_killed(
+    runs: Runs, head: Head, in_thread: Any
+) -> None:
+    """examples/own_mixture: statistics of two workers, in the same epochs, checkpoints and packages as gradients."""
+    sha256, tar = pack_code(MIXTURE)
+    code = {"sha256": sha256, "uri": runs.store.write_bytes(runs.store.uri("code", f"{sha256}.tar"), tar)}
+    args = {"components": 3, "tolerance": -1.0}  # never settled: all epochs are done
+    model = {"name": "mixture:Mixtures", "args": args, "code": code, "init_from": None, "freeze": []}
+    nothing = {"optimizer": {"name": "adam", "args": {}}, "schedule": {"name": "constant", "args": {}}}
+    nothing |= {"accumulate_steps": 1, "clip_norm": None, "ema_decay": None}
+    first = run_training(runs.request(model=model, **nothing), connection=runs.connection)
+    request = runs.request(model=model, **nothing)
+    training = in_thread(lambda: run_training(request, connection=runs.connection))
+    runs.wait_for_epoch(request, 3)
+    assert ray_processes(head, "RayTrainWorker")[0].send(signal.SIGKILL)
+    second = training()
+    assert second.package_sha256 == first.package_sha256
+    told = runs.told(request, "metrics")
+    assert [event["epoch"] for event in told] == list(range(1, EPOCHS + 1))
+    assert told[-1]["metrics"]["train.loss"] < told[0]["metrics"]["train.loss"]  # the negative log-likelihood
+    assert "train.learning_rate" not in told[0]["metrics"]
+    assert "training starts again" in runs.told(request, "message")[0]["text"]
+    assert first.evaluations[first.package_sha256]["metrics"]["accuracy"] > 0.7
 
 
 def test_models_that_exist_are_only_measured_and_one_that_cannot_be_is_named(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ class Platform:
     accuracy: float = 0.9
     champion_error: str | None = None
     fails: Exception | None = None
+    provenance: dict[str, Any] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
     requests: list[Any] = field(default_factory=list)
 
@@ -54,6 +56,8 @@ class Platform:
             log_package=lambda folder, sha256: (
                 self.said.append("package") or SimpleNamespace(model_uri="models:/m-1", model_id="m-1")
             ),
+            set_tags=lambda tags: self.said.append(str(tags)),
+            log_text=lambda text, path: self.said.append(f"{path}: {text}"),
             finish=lambda status="FINISHED": self.said.append(status),
         )
 
@@ -83,7 +87,7 @@ class Platform:
 
     def package(self, sha256: str) -> str:
         uri = self.store.uri("packages", sha256)
-        self.store.write_json(f"{uri}/headrace.json", {})
+        self.store.write_json(f"{uri}/headrace.json", {"provenance": self.provenance})
         return uri
 
     def evaluation(self, sha256: str, accuracy: float) -> None:
@@ -116,6 +120,17 @@ def test_a_training_that_is_in_the_store_is_not_done_again_and_makes_no_mlflow_r
     assert again.values["trained_by"] == "digits-aaaaaaaa"
     assert again.values["mlflow"] == first.values["mlflow"]
     assert again.values["metrics"] == {"accuracy": 0.9}
+
+
+def test_what_was_taken_of_first_weights_is_logged_in_one_line_and_by_all_names(platform: Platform) -> None:
+    run(platform)
+    assert not [said for said in platform.said if "init_from" in said]
+    platform.provenance = {"init_from": {"told": "1 weights loaded", "loaded": ["fc.weight"]}}
+    run(platform, run_id="digits-bbbbbbbb", part={**PART, "model": {**PART["model"], "init_from": "/w.safetensors"}})
+    tag, text = [said for said in platform.said if "init_from" in said]
+    assert tag == "{'headrace.init_from': '1 weights loaded'}"
+    assert text.startswith("init_from.json: ")
+    assert json.loads(text.partition(": ")[2])["loaded"] == ["fc.weight"]
 
 
 def test_a_changed_epoch_count_trains_again(platform: Platform) -> None:

@@ -18,13 +18,15 @@ from fsspec.spec import AbstractFileSystem
 SETS: Mapping[str, str] = {
     "digits": "headrace.data.builtin_digits",
     "digit-scenes": "headrace.data.builtin_digit_scenes",
+    "digit-scenes-low": "headrace.data.builtin_digit_halves:LOW",
+    "digit-scenes-high": "headrace.data.builtin_digit_halves:HIGH",
     "shapes": "headrace.data.builtin_shapes",
     "shape-tracks": "headrace.data.builtin_shape_tracks",
 }
 
 
 class BuiltinSet(Protocol):
-    """A module that makes a set."""
+    """A module that makes a set, or something in one."""
 
     def version(self) -> str:
         """What changes when the set's bytes do. Raises MissingExtra where what it is made from is not installed."""
@@ -81,7 +83,9 @@ def version(path: str) -> str:
 
 
 def _set(name: str) -> BuiltinSet:
-    return cast(BuiltinSet, import_module(SETS[name]))
+    module, _, attribute = SETS[name].partition(":")
+    made = import_module(module)
+    return cast(BuiltinSet, getattr(made, attribute) if attribute else made)
 
 
 @cache

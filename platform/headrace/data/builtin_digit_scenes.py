@@ -7,7 +7,7 @@ segmentation and all of them at once.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING
 
 from headrace.data import builtin_digits
@@ -34,9 +34,16 @@ def version() -> str:
 
 def contents() -> Mapping[str, bytes]:
     """See `BuiltinSet`."""
+    return scenes(range(10))
+
+
+def scenes(digits: Container[int]) -> Mapping[str, bytes]:
+    """The files of the set that are of DIGITS."""
     files = {}
     for number, row in enumerate(builtin_digits.digits().astype(int)):
         digit = int(row[-1])
+        if digit not in digits:
+            continue
         pixels, inside = scene(row[:-1].reshape(DIGIT_SIDE, DIGIT_SIDE), random.Random(f"digit-scenes/{number}"))
         stem = f"{number:05d}"
         drawn = _framed(str(digit), inside)

@@ -22,7 +22,10 @@ ALIAS_PATTERN = r"^(?![vV]\d+$)(?![lL][aA][tT][eE][sS][tT]$)[A-Za-z][A-Za-z0-9_-
 FORMATS = ("image-folder", "voc", "coco", "mot", "csv", "parquet", "text-lines", "audio-manifest")
 TABLE_FORMATS = ("csv", "parquet")
 GROUPED_FORMATS = ("mot",)  # their samples belong together in groups that no column names: the frames of a video
-BUILTIN_SOURCES = ("builtin:digits", "builtin:digit-scenes", "builtin:shapes", "builtin:shape-tracks")
+BUILTIN_SOURCES = tuple(
+    f"builtin:{name}"
+    for name in ("digits", "digit-scenes", "digit-scenes-low", "digit-scenes-high", "shapes", "shape-tracks")
+)
 
 
 def _canonical_check(value: Any) -> Any:
