@@ -141,6 +141,20 @@ def test_builtin_digits_are_the_set_of_scikit_learn():
         assert np.array_equal(image, np.rint(data[index] * 255 / 16).reshape(8, 8))
 
 
+def test_the_halves_of_the_digit_scenes_are_its_files_by_digit():
+    filesystem = fsspec.filesystem("builtin")
+    names = {
+        set_: [p.split("/", 1)[1] for p in filesystem.find(set_)] for set_ in ("digit-scenes-low", "digit-scenes-high")
+    }
+    whole = [path.split("/", 1)[1] for path in filesystem.find("digit-scenes")]
+    assert sorted(names["digit-scenes-low"] + names["digit-scenes-high"]) == whole
+    target = load_digits(return_X_y=True)[1]
+    for half, digits in (("digit-scenes-low", range(5)), ("digit-scenes-high", range(5, 10))):
+        assert {int(target[int(name.rsplit("/", 1)[1][:5])]) for name in names[half]} == set(digits)
+    some = names["digit-scenes-high"][7]
+    assert filesystem.cat_file(f"digit-scenes-high/{some}") == filesystem.cat_file(f"digit-scenes/{some}")
+
+
 def test_builtin_files_behave_like_files():
     filesystem = fsspec.filesystem("builtin")
     assert {"digits", "digit-scenes", "shapes"} <= set(filesystem.ls("", detail=False))
