@@ -84,13 +84,13 @@ def test_a_network_computes_what_torchvisions_computes_with_the_same_weights(nam
         torch.testing.assert_close(own(x), theirs(x), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["alexnet", "vgg11", "googlenet", "resnet50"])
+@pytest.mark.parametrize("name", SIZES)
 def test_a_full_size_network_goes_forward_and_backward_and_through_safetensors(name: str) -> None:
     torch.manual_seed(0)
     network = build(name).train()
-    outputs = network(torch.randn(1, 3, 224, 224))
+    outputs = network(torch.randn(2, 3, 224, 224))
     scores = outputs.main if isinstance(outputs, WithAuxiliary) else outputs
-    assert scores.shape == (1, 1000)
+    assert scores.shape == (2, 1000)
     every = [scores, *(part for _, part in outputs.auxiliary)] if isinstance(outputs, WithAuxiliary) else [scores]
     sum(part.square().mean() for part in every).backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())
