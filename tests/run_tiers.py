@@ -79,7 +79,7 @@ def run_pytest(tier: str, output: _Output) -> Outcome:
         if tier == "unit":  # the tier that starts nothing: its tests do not fight for the machine
             command += ["-n", "2", *(f"--cov={package}" for package in COVERED)]
             command += ["--cov-report=term:skip-covered", f"--cov-fail-under={COVERAGE_FLOOR}"]
-        if tier == "kubernetes":  # a control plane for each of two workers, and each file's tests in one of them
+        if tier in ("models", "kubernetes"):  # two workers, each file's tests in one: one core, one control plane each
             command += ["-n", "2", "--dist", "loadfile"]
         if tier in SHORT:
             command += ["-m", "not long"]
