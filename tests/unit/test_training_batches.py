@@ -23,6 +23,7 @@ from headrace.training.batches import (
     seed_of,
     share_out,
     training_batches,
+    whole_batches,
 )
 from headrace_models.tasks.base import BadInput, Sample, Task
 
@@ -139,6 +140,19 @@ def test_evaluation_sees_every_sample_once_in_order_and_unvaried() -> None:
     examples = Examples(samples(5), Pairs(), cache_bytes=0)
     seen = [item for batch in evaluation_batches(examples, Pairs(), 2) for item in batch]
     assert seen == [(f"s{index}", None) for index in range(5)]
+
+
+def test_counting_sees_every_sample_once_in_order_and_varied_as_gradients_see_it() -> None:
+    task, schedule = Pairs(), share_out(8, [7, 30])  # the first worker has fewer: gradients see its samples again
+    examples = Examples(samples(7), task)
+    by_gradients = training_batches(examples, task, schedule=schedule, rank=0, seed=3, epoch=2)
+    shifts = {sample: shift for batch in by_gradients for sample, shift in batch}
+    counted = [pair for batch in whole_batches(examples, task, size=4, seed=3, epoch=2) for pair in batch]
+    assert counted == [(f"s{index}", shifts[f"s{index}"]) for index in range(7)]
+    assert len(set(shifts.values())) == 7
+    again = [pair for batch in whole_batches(examples, task, size=2, seed=3, epoch=3) for pair in batch]
+    assert [sample for sample, _ in again] == [sample for sample, _ in counted]
+    assert again != counted
 
 
 def test_a_sample_that_cannot_be_decoded_is_named() -> None:

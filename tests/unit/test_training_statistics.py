@@ -93,6 +93,18 @@ def test_an_epoch_adds_up_keeps_and_maximises() -> None:
     assert learner.learning_rate is None
 
 
+def test_each_worker_is_shown_its_own_samples_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr("headrace.training.counting.whole_batches", lambda *_, **how: asked.update(how) or iter(()))
+    group = Group(1, 2, ALONE.device)
+    objective = Objective(cast(Task, Plain()), (), ALONE.device, torch.float32)
+    schedule = share_out(9, [30, 7])  # 5 and 4 in a batch; gradients would show 60 samples, the second worker's again
+    learner = CountingTrainer(Mean(), objective, group, seed=0)
+    learner.batches(cast(Any, None), schedule, seed=3, epoch=2)
+    assert asked == {"size": 4, "seed": 3, "epoch": 2}
+    assert learner.shown(schedule) == 37
+
+
 def test_a_network_without_a_loss_has_none() -> None:
     assert epoch(trainer(Mean(loss=None)), [1.0, 2.0], [6.0]) is None
 
