@@ -214,6 +214,11 @@ together = kept.everyones(TWO)[0].kept
 assert together["rows"].tolist() == [[[0], [0]], [[1], [1]], [[2], [2]]], together
 assert together["flag"].tolist() == [True, True, False]
 
+table = torch.arange(6.0).view(2, 3)
+strides = Totals()  # the same table, which lies differently in the memory of the two
+strides.add(Statistics({"n": table if rank == 0 else table.T.contiguous().T}), 1)
+assert torch.equal(strides.everyones(TWO)[0].sums["n"], 2 * table.double())
+
 totals = Totals()
 totals.add(Statistics({"n": torch.ones(2 + rank)}), 1)
 try:

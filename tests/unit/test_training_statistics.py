@@ -123,6 +123,20 @@ def test_what_maximising_draws_depends_on_seed_and_epoch_alone_and_leaves_the_wo
     assert drawn(0, 1, 5)[1] == after_five
 
 
+def test_buffers_lie_as_a_checkpoint_gives_them_back() -> None:
+    """Else a resumed training adds up in another order than one that went on, and their last bits differ."""
+
+    class Transposed(Mean):
+        def maximize(self, statistics: Statistics) -> None:
+            self.seen = torch.arange(6.0).view(2, 3).T
+
+    model = Transposed()
+    epoch(trainer(model), [1.0])
+    assert model.seen.is_contiguous()
+    assert model.seen.tolist() == [[0, 3], [1, 4], [2, 5]]
+    assert dict(model.named_buffers()).keys() == {"mean", "seen", "drawn"}
+
+
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_ends_the_run(loss: float) -> None:
     with pytest.raises(RunFailed, match=f"the training loss became {loss} in epoch 2") as raised:

@@ -16,8 +16,9 @@ import torch
 from headrace.base.errors import RunFailed
 from headrace.training.batches import Examples, Schedule, seed_of, whole_batches
 from headrace.training.checkpoint import random_states, seed_everything, set_random_states
+from headrace.training.gpu import to_device
 from headrace.training.group import Group
-from headrace.training.loop import Objective, to_device
+from headrace.training.loop import Objective
 from headrace.training.progress import Teller
 from headrace.training.state import Weights, weights_of
 from headrace.training.statistics import Totals, on, with_nan
@@ -99,12 +100,19 @@ class CountingTrainer:
         seed_everything(seed_of(self.seed, "maximize", epoch))
         self.model.maximize(statistics)
         set_random_states(states)
+        self._lay_out()
         if (name := with_nan(self.model.state_dict().items())) is not None:
             raise RunFailed(
                 f"after epoch {epoch} the model's {name} holds values that are not numbers",
                 action="see how the model divides by counts that may be zero",
                 code="not-a-number",
             )
+
+    def _lay_out(self) -> None:
+        """Let buffers lie as a checkpoint gives them back: sums over other strides differ in their last bits."""
+        for module in self.model.modules():
+            for name, buffer in module.named_buffers(recurse=False):
+                setattr(module, name, buffer.contiguous())
 
     def whole_weights(self) -> AbstractContextManager[None]:
         """Every worker has all weights anyway."""

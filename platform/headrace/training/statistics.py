@@ -93,7 +93,8 @@ def _told(entry: tuple[tuple[int, ...], str] | None) -> str:
 
 
 def _wide(value: torch.Tensor) -> torch.Tensor:
-    return value.double() if value.is_floating_point() else value.long()
+    """VALUE in double precision, row after row: an all-reduce adds up what lies in memory, whatever the strides are."""
+    return (value.double() if value.is_floating_point() else value.long()).contiguous()
 
 
 def _summed(value: torch.Tensor, group: Group) -> torch.Tensor:
