@@ -96,6 +96,41 @@ def test_yolov1_gives_seven_by_seven_by_thirty_values_after_twenty_four_convolut
     assert sum(isinstance(layer, nn.Conv2d) for layer in network.modules()) == 24
 
 
+def test_fast_yolo_has_nine_convolutions_on_the_same_grid() -> None:
+    with torch.device("meta"):
+        network = build("yolov1", 20, image_size=(448, 448), convolutions=9)
+        assert network.features(torch.zeros(1, 3, 448, 448)).shape == (1, 1024, 7, 7)
+        assert network.classifier[-1].out_features == 7 * 7 * 30
+    assert sum(isinstance(layer, nn.Conv2d) for layer in network.modules()) == 9
+
+
+@pytest.mark.parametrize(("head", "changed"), [("cell", [5]), ("whole", list(range(16)))])
+def test_a_cell_of_yolov1_sees_itself_or_the_whole_picture(head: str, changed: list[int]) -> None:
+    network = small("yolov1", head=head).eval()
+    network.features, network.pool = nn.Identity(), nn.Identity()
+    channels = network.classifier[0].in_features // (1 if head == "cell" else 16)
+    maps, size = torch.randn(1, channels, 4, 4), (64, 96)
+    with torch.no_grad():
+        before = network.cells(maps)
+        maps[:, :, 1, 1] += 1
+        apart = (network.cells(maps) - before).abs().amax(dim=2)[0]
+    assert before.shape == (1, 16, 3 + 2 * 5)
+    assert apart.nonzero().flatten().tolist() == changed
+    assert network.boxes_of(before[..., 3:].unflatten(2, (2, 5)), size).shape == (1, 16, 2, 4)
+
+
+def test_a_narrow_ssd300_keeps_the_default_boxes_and_the_names() -> None:
+    full, narrow = (build("ssd300-vgg16", 20, image_size=(300, 300), width=width) for width in (1.0, 0.0625))
+    assert full.state_dict().keys() == narrow.state_dict().keys()
+    image = torch.zeros(1, 3, 300, 300)
+    maps = narrow.maps(image)
+    assert [x.shape[2] for x in maps] == [38, 19, 10, 5, 3, 1]
+    assert len(narrow.defaults(maps, (300, 300))) == 8732
+    trained = build("ssd300-vgg16", image_size=(300, 300), width=0.0625, batch_norm=True).train()
+    total(trained(torch.randn(2, 3, 300, 300), targets(TWO, ONE)).losses).backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in trained.parameters())
+
+
 @pytest.fixture(scope="module")
 def published() -> tuple[nn.Module, nn.Module, Tensor]:
     """torchvision's SSD300 and ours with the same weights, and a picture."""

@@ -39,6 +39,7 @@ from headrace_models.package.write import untied_state
 SIZES = {"faster-rcnn-resnet50-fpn": (90, 41_755_286), "fast-rcnn": (20, 134_690_729)}
 SMALL: dict[str, dict[str, Any]] = {
     "faster-rcnn": {"width": 8, "hidden": 64},
+    "faster-rcnn-resnet50-fpn": {"norm": "batch", "width": 0.125, "proposals": 50, "sampled": 32},
     "fast-rcnn": {"backbone": "small", "width": 8, "hidden": 64, "dropout": 0.0},
     "rcnn": {"width": 8},
 }
@@ -78,6 +79,21 @@ def test_a_full_size_detector_has_its_published_size_and_trains_all_of_it(name: 
     assert tied == {}
     again = load(save(state))
     assert all(torch.equal(value, again[key]) for key, value in network.state_dict().items())
+
+
+def test_a_narrow_faster_rcnn_keeps_names_and_anchors_and_has_no_frozen_statistics() -> None:
+    with torch.device("meta"):
+        full = build("faster-rcnn-resnet50-fpn", norm="batch").state_dict()
+    narrow = small("faster-rcnn-resnet50-fpn")
+    assert narrow.state_dict().keys() == full.keys()
+    maps = narrow.maps(torch.zeros(1, 3, 128, 192))
+    assert [tuple(x.shape[2:]) for x in maps] == [(32, 48), (16, 24), (8, 12), (4, 6), (2, 3)]
+    assert len(torch.cat(narrow.anchors(torch.zeros(1, 3, 128, 192), maps))) == 3 * (
+        32 * 48 + 16 * 24 + 8 * 12 + 4 * 6 + 2 * 3
+    )
+    with pytest.raises(InvalidInput, match="frozen statistics") as raised:
+        small("faster-rcnn-resnet50-fpn", norm="frozen")
+    assert "norm: batch" in raised.value.action
 
 
 def test_fast_rcnn_has_the_names_of_vgg16_but_for_its_last_layer() -> None:

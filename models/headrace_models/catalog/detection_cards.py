@@ -78,9 +78,15 @@ class YoloArguments(Thresholds):
 class YoloV1Arguments(Thresholds):
     """Arguments of `yolov1`."""
 
+    convolutions: Literal[24, 9] = Field(24, description="24: as published; 9: Fast YOLO, for speed or little data.")
     width: Factor = 1.0
     grid: int = Field(7, ge=1, le=32, description="S: the picture is divided into S x S cells.")
     boxes: int = Field(2, ge=1, le=8, description="B: boxes of each cell. A cell finds one object all the same.")
+    head: Literal["whole", "cell"] = Field(
+        "whole",
+        description="What the two linear layers see: whole: all cells at once, as published, which takes very many "
+        "pictures, since an object has to be learned in each cell; cell: each cell by itself, with the same weights.",
+    )
     batch_norm: bool = Field(False, description="Normalise after each convolution; trains from scratch with it.")
     dropout: float = Field(0.5, ge=0, lt=1, description="Share of the hidden layer dropped while training.")
 
@@ -99,6 +105,8 @@ class SsdArguments(Thresholds):
 class Ssd300Arguments(Thresholds):
     """Arguments of `ssd300-vgg16`."""
 
+    width: Factor = 1.0
+    batch_norm: bool = Field(False, description="Normalise after each convolution; trains from scratch with it.")
     nms_threshold: Share = Field(0.45, description="Of two boxes of a class with a larger IoU the better one stays.")
 
 
@@ -123,6 +131,9 @@ class FasterRcnnFpnArguments(Thresholds):
         description="Batch normalisation: frozen: as it came with the weights, as published; batch: learned, which "
         "training from scratch needs.",
     )
+    width: Factor = 1.0
+    proposals: int = Field(1000, ge=10, le=2000, description="Regions of a picture that are looked at.")
+    sampled: Regions = 512
 
 
 class FastRcnnArguments(Thresholds):
@@ -195,7 +206,7 @@ DETECTION_MODELS = (
         "Redmon et al. 2016, figure 3",
         tasks=_TASKS,
         parameters=271_703_550,
-        debug={"width": 0.125, "grid": 6, "batch_norm": True, "dropout": 0.0},
+        debug={"width": 0.125, "grid": 6, "head": "cell", "batch_norm": True, "dropout": 0.0},
         metric="VOC 2007: mAP 63.4 (published)",
     ),
     ModelCard(
@@ -215,6 +226,7 @@ DETECTION_MODELS = (
         "Liu et al. 2016, figure 2 and section 3",
         tasks=_TASKS,
         parameters=26_285_486,
+        debug={"width": 0.125, "batch_norm": True},
         metric="COCO: mAP 25.1 (published, torchvision)",
     ),
     ModelCard(
@@ -234,6 +246,7 @@ DETECTION_MODELS = (
         "Ren et al. 2015; Lin et al. 2017, section 4",
         tasks=_TASKS,
         parameters=41_755_286,
+        debug={"norm": "batch", "width": 0.125, "proposals": 100, "sampled": 64},
         metric="COCO: mAP 37.0 (published, torchvision)",
     ),
     ModelCard(

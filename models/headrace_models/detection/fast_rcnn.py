@@ -114,4 +114,4 @@ class FastRcnn(nn.Module):
         pooled = roi_pool(features.float(), as_rows(boxes, onto(features, size))[rows], GRID)
         x = self.classifier(pooled.flatten(1))
         scores, by = (in_place(part(x), rows, boxes) for part in (self.scores, self.offsets))
-        return scores, by.unflatten(2, (-1, 4))[:, :, 1:]
+        return scores, by.view(*by.shape[:2], -1, 4)[:, :, 1:]

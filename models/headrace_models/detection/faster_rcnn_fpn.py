@@ -9,12 +9,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.models.detection.backbone_utils import BackboneWithFPN, resnet_fpn_backbone
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RPNHead, concat_box_prediction_layers
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
+from headrace.base.errors import InvalidInput
+from headrace_models.classification.resnet import resnet50
+from headrace_models.classification.sizes import FULL_SIZE, scaled
 from headrace_models.detection.faster_rcnn import GRID, SAMPLES, FasterRcnnBase
 from headrace_models.detection.outputs import Threshold
 from headrace_models.detection.regions import Sampling
@@ -36,12 +39,19 @@ class FasterRcnnFpn(FasterRcnnBase):
     on ImageNet). From scratch it needs very many pictures: `faster-rcnn` is the one for a CPU or for little data.
 
     Differs from torchvision: pictures come in at the task's `image_size`, normalised to the training data's mean and
-    variance; losses are means over pictures, where torchvision's are means over the regions of a batch.
+    variance; losses are means over pictures, where torchvision's are means over the regions of a batch. `width` makes
+    it one that trains from scratch on a CPU, with the same anchors.
 
     Args:
         norm: frozen: batch normalisation with the statistics that came with the weights, as published; batch: learned,
             as training from scratch needs it (53,120 parameters more).
+        width: factor on all channels, those of the pyramid and of the linear layers too.
+        proposals: regions of a picture that are looked at, twice as many while it trains.
+        sampled: regions of a picture that are learned, a quarter of them objects at most.
         score_threshold, nms_threshold, max_detections: see `outputs.Threshold`.
+
+    Raises:
+        InvalidInput: another width with frozen statistics, which only weights of the published size have.
     """
 
     def __init__(
@@ -49,29 +59,26 @@ class FasterRcnnFpn(FasterRcnnBase):
         num_classes: int,
         in_channels: int = 3,
         norm: Literal["frozen", "batch"] = "frozen",
+        width: float = 1.0,
+        proposals: int = 1000,
+        sampled: int = 512,
         score_threshold: float = 0.05,
         nms_threshold: float = 0.5,
         max_detections: int = 100,
     ) -> None:
         super().__init__(
             Threshold(score_threshold, nms_threshold, CANDIDATES, max_detections),
-            Proposing(2000, 2000),
-            Proposing(1000, 1000),
-            Sampling(512),
+            Proposing(2 * proposals, 2 * proposals),
+            Proposing(proposals, proposals),
+            Sampling(sampled),
         )
-        layer = partial(FrozenBatchNorm2d, eps=0.0) if norm == "frozen" else nn.BatchNorm2d
-        self.backbone = resnet_fpn_backbone(
-            backbone_name="resnet50", weights=None, norm_layer=layer, trainable_layers=5
-        )
-        if in_channels != 3:
-            first = nn.Conv2d(in_channels, 64, 7, 2, padding=3, bias=False)
-            nn.init.kaiming_normal_(first.weight, mode="fan_out", nonlinearity="relu")
-            self.backbone.body.conv1 = first
-        self.rpn = nn.ModuleDict({"head": RPNHead(CHANNELS, len(RATIOS))})
+        channels, hidden = scaled(CHANNELS, width), scaled(HIDDEN, width)
+        self.backbone = _backbone(in_channels, norm, width, channels)
+        self.rpn = nn.ModuleDict({"head": RPNHead(channels, len(RATIOS))})
         self.roi_heads = nn.ModuleDict(
             {
-                "box_head": TwoMLPHead(CHANNELS * GRID**2, HIDDEN),
-                "box_predictor": FastRCNNPredictor(HIDDEN, num_classes + 1),
+                "box_head": TwoMLPHead(channels * GRID**2, hidden),
+                "box_predictor": FastRCNNPredictor(hidden, num_classes + 1),
             }
         )
         self._anchors = AnchorGenerator(tuple((side,) for side in SIDES), (RATIOS,) * len(SIDES))
@@ -100,3 +107,23 @@ class FasterRcnnFpn(FasterRcnnBase):
         scores, by = self.roi_heads["box_predictor"](self.roi_heads["box_head"](pooled))
         shape = torch.Size(boxes.shape[:2])
         return scores.unflatten(0, shape), by.unflatten(0, shape).unflatten(2, (-1, 4))[:, :, 1:]
+
+
+def _backbone(in_channels: int, norm: str, width: float, channels: int) -> BackboneWithFPN:
+    """A ResNet-50 with a pyramid of CHANNELS: torchvision's, or at another width ours, whose names are the same."""
+    if width != 1:
+        if norm == "frozen":
+            raise InvalidInput(
+                f"frozen statistics come with weights of the published size, and there are none of width {width}",
+                action="set norm: batch, or width: 1",
+            )
+        body = resnet50(1, in_channels, image_size=FULL_SIZE, width=width)
+        inside = [4 * scaled(64 << stage, width) for stage in range(4)]
+        return BackboneWithFPN(body, {f"layer{k + 1}": NAMES[k] for k in range(4)}, inside, channels)
+    layer = partial(FrozenBatchNorm2d, eps=0.0) if norm == "frozen" else nn.BatchNorm2d
+    found = resnet_fpn_backbone(backbone_name="resnet50", weights=None, norm_layer=layer, trainable_layers=5)
+    if in_channels != 3:
+        first = nn.Conv2d(in_channels, 64, 7, 2, padding=3, bias=False)
+        nn.init.kaiming_normal_(first.weight, mode="fan_out", nonlinearity="relu")
+        found.body.conv1 = first
+    return found

@@ -94,7 +94,7 @@ class Rcnn(nn.Module):
         rows = solid_rows(boxes)
         x = self.features(warped(image, boxes, self.crop, rows)).flatten(1)
         margins, by = (in_place(part(x).float(), rows, boxes) for part in (self.svm, self.offsets))
-        return margins, by.unflatten(2, (-1, 4))
+        return margins, by.view(*by.shape[:2], -1, 4)
 
 
 def warped(image: Tensor, boxes: Tensor, crop: int, rows: Tensor | None = None) -> Tensor:

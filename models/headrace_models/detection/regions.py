@@ -137,7 +137,7 @@ def in_place(values: Tensor, rows: Tensor, boxes: Tensor) -> Tensor:
     """VALUES `[n, ...]` of the ROWS of BOXES `[batch, R, 4]` as `[batch, R, ...]`, zeros elsewhere."""
     batch, count = boxes.shape[:2]
     every = values.new_zeros((batch * count, *values.shape[1:]))
-    return every.index_copy(0, rows, values).unflatten(0, (batch, count))
+    return every.index_copy(0, rows, values).view(batch, count, *values.shape[1:])
 
 
 def onto(features: Tensor, size: tuple[int, int]) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from headrace.base.errors import InvalidInput
+from headrace_models.classification.sizes import scaled
 from headrace_models.classification.vgg import CHANNELS, CONVOLUTIONS
 from headrace_models.detection.outputs import Threshold
 from headrace_models.detection.ssd import SsdBase
@@ -23,15 +25,18 @@ NORM = 20.0  # that conv4_3 starts with (Liu et al. 2015, ParseNet)
 
 
 class VggBackbone(nn.Module):
-    """The six feature maps; names and shapes are torchvision's."""
+    """The six feature maps, of MAPS times WIDTH channels; names and shapes are torchvision's (without BATCH_NORM)."""
 
-    def __init__(self, in_channels: int) -> None:
+    def __init__(self, in_channels: int, width: float = 1.0, batch_norm: bool = False) -> None:
         super().__init__()
+        maps = [scaled(channels, width) for channels in MAPS]
+        convolution = partial(_convolution, batch_norm=batch_norm)
         layers: list[nn.Module] = []
         channels, cut = in_channels, 0
-        for place, (count, wanted) in enumerate(zip(CONVOLUTIONS["D"], CHANNELS, strict=True)):
+        for place, (count, full) in enumerate(zip(CONVOLUTIONS["D"], CHANNELS, strict=True)):
+            wanted = scaled(full, width)
             for _ in range(count):
-                layers += [nn.Conv2d(channels, wanted, 3, padding=1), nn.ReLU(inplace=True)]
+                layers += convolution(channels, wanted, 3, padding=1)
                 channels = wanted
             if place == 3:
                 cut = len(layers)  # conv4_3 is the first feature map
@@ -43,19 +48,16 @@ class VggBackbone(nn.Module):
         self.scale_weight = nn.Parameter(torch.full((channels,), NORM))
         last = nn.Sequential(
             nn.MaxPool2d(3, stride=1, padding=1),
-            nn.Conv2d(512, 1024, 3, padding=6, dilation=6),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(1024, 1024, 1),
-            nn.ReLU(inplace=True),
+            *convolution(channels, maps[1], 3, padding=6, dilation=6),
+            *convolution(maps[1], maps[1], 1),
         )
         _start(last)
         self.extra = nn.ModuleList([nn.Sequential(*layers[cut:-1], last)])
-        for level, (inside, outside) in enumerate(pairwise(MAPS[1:])):
-            half = 256 if level == 0 else 128
+        for level, (inside, outside) in enumerate(pairwise(maps[1:])):
+            half = scaled(256 if level == 0 else 128, width)
             stride, padding = (2, 1) if level < 2 else (1, 0)
             block = nn.Sequential(
-                *(nn.Conv2d(inside, half, 1), nn.ReLU(inplace=True)),
-                *(nn.Conv2d(half, outside, 3, stride, padding), nn.ReLU(inplace=True)),
+                *convolution(inside, half, 1), *convolution(half, outside, 3, stride=stride, padding=padding)
             )
             _start(block)
             self.extra.append(block)
@@ -70,6 +72,14 @@ class VggBackbone(nn.Module):
         return found
 
 
+def _convolution(
+    inside: int, outside: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1, *, batch_norm: bool
+) -> list[nn.Module]:
+    normal: list[nn.Module] = [nn.BatchNorm2d(outside)] if batch_norm else []
+    layer = nn.Conv2d(inside, outside, kernel, stride, padding, dilation, bias=not batch_norm)
+    return [layer, *normal, nn.ReLU(inplace=True)]
+
+
 class Ssd300(SsdBase):
     """SSD300 (Liu et al. 2016, figure 2): 8,732 default boxes, 26,285,486 parameters at 20 classes and the background.
 
@@ -79,7 +89,16 @@ class Ssd300(SsdBase):
     of thousands of pictures: `ssd` is the one for a CPU or for little data.
 
     Differs from the paper as torchvision does: the last map has a box of scale 1.05 beside .87. Pictures are normalised
-    to variance 1, where the paper only takes off the mean.
+    to variance 1, where the paper only takes off the mean. `width` and `batch_norm` make it one that trains from
+    scratch on a CPU, with the same default boxes.
+
+    Args:
+        width: factor on all channels.
+        batch_norm: normalise after each convolution, which the paper does not.
+        score_threshold, nms_threshold, max_detections: see `outputs.Threshold`.
+
+    Raises:
+        InvalidInput: pictures are of another size.
     """
 
     def __init__(
@@ -87,6 +106,8 @@ class Ssd300(SsdBase):
         num_classes: int,
         in_channels: int = 3,
         image_size: Sequence[int] = (SIDE, SIDE),
+        width: float = 1.0,
+        batch_norm: bool = False,
         score_threshold: float = 0.05,
         nms_threshold: float = 0.45,
         max_detections: int = 100,
@@ -97,8 +118,9 @@ class Ssd300(SsdBase):
                 action=f"set image_size: {SIDE} in the task's arguments, or choose `ssd`",
             )
         boxes = [2 + 2 * len(ratios) for ratios in RATIOS]
-        super().__init__(Threshold(score_threshold, nms_threshold, detections=max_detections), MAPS, boxes, num_classes)
-        self.backbone = VggBackbone(in_channels)
+        threshold = Threshold(score_threshold, nms_threshold, detections=max_detections)
+        super().__init__(threshold, [scaled(channels, width) for channels in MAPS], boxes, num_classes)
+        self.backbone = VggBackbone(in_channels, width, batch_norm)
 
     def maps(self, image: Tensor) -> list[Tensor]:
         """See `SsdBase.maps`."""
@@ -123,5 +145,5 @@ def _start(layers: nn.Module) -> None:
     for layer in layers.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.xavier_uniform_(layer.weight)
-            assert layer.bias is not None
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
