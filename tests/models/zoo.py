@@ -46,7 +46,13 @@ def example(name: str) -> dict[str, Any]:
     return load_spec(EXAMPLES / f"{name}.yaml").to_record()
 
 
-def train(spec: Mapping[str, Any], training: Sequence[Sample], test: Sequence[Sample], schema: Schema) -> Trained:
+def train(
+    spec: Mapping[str, Any],
+    training: Sequence[Sample],
+    test: Sequence[Sample],
+    schema: Schema,
+    group: Group = ALONE,
+) -> Trained:
     """Train on TRAINING as SPEC's `tasks`, `model` and `train` say, and judge the last weights on TEST."""
     settings, silent = spec["train"], Teller(speaks=False)
     task = build_tasks(spec["tasks"], schema)
@@ -55,14 +61,14 @@ def train(spec: Mapping[str, Any], training: Sequence[Sample], test: Sequence[Sa
     seed_everything(seed_of(settings["seed"], "model"))
     taken: list[Matching] = []
     model = make_model(spec["model"], task, None, task.request(training[:1]), on_init=taken.append)
-    objective = make_objective(settings, task, ALONE.device)
-    learner = make_learner(settings, model, objective, ALONE, schedule, own_code=False)
+    objective = make_objective(settings, task, group.device)
+    learner = make_learner(settings, model, objective, group, schedule, own_code=False)
     started, losses = time.monotonic(), []
     for epoch in range(1, int(settings["epochs"]) + 1):
         batches = learner.batches(examples, schedule, seed=int(settings["seed"]), epoch=epoch)
         losses.append(learner.epoch(epoch, batches, schedule, silent, int(settings["epochs"])))
     seconds = time.monotonic() - started
-    metrics, _, _ = judge(model, None, task, evaluation_batches(Examples(test, task), task, 256), ALONE)
+    metrics, _, _ = judge(model, None, task, evaluation_batches(Examples(test, task), task, 256), group)
     return Trained(task, model, metrics.compute(), losses, schedule.batches * len(losses), seconds, *taken)
 
 

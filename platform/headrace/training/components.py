@@ -15,6 +15,7 @@ from headrace.spec.learning import require_statistics_settings
 from headrace.store import Store
 from headrace.training.batches import Schedule
 from headrace.training.counting import CountingTrainer
+from headrace.training.gpu import laid_out
 from headrace.training.group import Group
 from headrace.training.heads import head_of_others
 from headrace.training.initialise import Matching, freeze, load_weights
@@ -134,6 +135,8 @@ def make_trainer(
         shard(model, group)
     else:
         model.to(group.device)
+        if not own_code:
+            laid_out(model, group.device, objective.dtype)
     steps = -(-schedule.batches // int(train["accumulate_steps"]))
     trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     optimizer = build_optimizer(train["optimizer"]["name"], train["optimizer"]["args"], trained)

@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from headrace.base.errors import RunFailed
 from headrace.training.batches import Examples, Schedule, training_batches
 from headrace.training.compiling import compiled_step
+from headrace.training.gpu import supplied, to_device
 from headrace.training.group import Group
 from headrace.training.progress import Teller
 from headrace.training.sharding import is_sharded, shares_of_state, unsharded, whole
@@ -65,13 +66,6 @@ class Objective:
                 losses[term.task] = losses[term.task] + value if term.task in losses else value
             loss = self.task.joined_loss(losses, outputs)
         return loss, outputs.main if isinstance(outputs, WithAuxiliary) else outputs
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """BATCH on DEVICE."""
-    if device.type == "cpu":
-        return batch
-    return {name: value.to(device, non_blocking=True) for name, value in batch.items()}
 
 
 def groups_of(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
@@ -156,7 +150,7 @@ class Trainer:
         losses = torch.zeros((), dtype=torch.float64 if self.group.device.type == "cpu" else torch.float32)
         losses = losses.to(self.group.device)
         done = 0
-        for group in groups_of(batches, self.accumulate_steps):
+        for group in groups_of(supplied(batches, self.group.device), self.accumulate_steps):
             for place, batch in enumerate(group):
                 done += 1
                 last = place == len(group) - 1
@@ -267,7 +261,7 @@ def judge(
     model.eval()
     metrics = task.new_metrics()
     total, samples = 0.0, 0
-    for batch in batches:
+    for batch in supplied(batches, group.device):
         size = len(next(iter(batch.values())))
         moved = to_device(batch, group.device)
         if objective is not None:

@@ -23,8 +23,9 @@ from headrace.store import Store
 from headrace.training import components
 from headrace.training.batches import Examples, Schedule, seed_of, share_out, training_batches
 from headrace.training.checkpoint import seed_everything
+from headrace.training.gpu import supplied, to_device
 from headrace.training.group import Group
-from headrace.training.loop import Trainer, to_device
+from headrace.training.loop import Trainer
 from headrace_models.layers.counting import Counting
 from headrace_models.tasks import build_tasks
 from headrace_models.tasks.base import Batch, Task
@@ -142,7 +143,7 @@ def _rise(
     ratios = [group["lr"] / groups[0]["lr"] for group in groups]
     losses: list[float] = []
     trainer.step_model.train()
-    for rate, batch in zip(rates, batches, strict=False):
+    for rate, batch in zip(rates, supplied(batches, device), strict=False):
         for group, ratio in zip(groups, ratios, strict=True):
             group["lr"] = rate * ratio
         loss, _ = trainer.objective(trainer.step_model, to_device(batch, device))

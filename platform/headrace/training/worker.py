@@ -71,6 +71,7 @@ def _open_group(threads: int) -> Group:
     import torch
     from ray.train.v2._internal.execution import context as reporting
 
+    from headrace.training.gpu import repeatable
     from headrace.training.group import open_group
 
     # It logs all metrics of each worker each epoch, under the name of its file, so as if a user's code had done it.
@@ -82,7 +83,5 @@ def _open_group(threads: int) -> Group:
         from ray.train.torch import get_device
 
         device = get_device()
-        torch.cuda.set_device(device)
-        torch.backends.cudnn.benchmark = False  # the same algorithm every time: a resumed training repeats itself
-        torch.backends.cudnn.deterministic = True
+        repeatable(device)
     return open_group(context.get_world_rank(), context.get_world_size(), context.get_local_world_size(), device)
