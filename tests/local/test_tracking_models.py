@@ -152,7 +152,8 @@ def test_pyfunc_answers_a_picture_as_the_package_does(
     assert said["label"].tolist() == outputs["label"].tolist()
     np.testing.assert_allclose(np.stack(said["probabilities"]), outputs["probabilities"], rtol=1e-5)
     assert [column.name for column in model.metadata.signature.inputs.inputs] == ["image"]
-    assert [column.name for column in model.metadata.signature.outputs.inputs] == ["label", "score", "probabilities"]
+    told = ["label", "score", "probabilities", "top_labels", "top_scores"]
+    assert [column.name for column in model.metadata.signature.outputs.inputs] == told
     assert len(model.input_example) == len(wanted.example["image"])
 
 

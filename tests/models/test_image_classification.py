@@ -14,7 +14,7 @@ from sklearn import metrics as oracle
 
 from headrace.base.errors import DataInvalid, InvalidInput, SpecInvalid
 from headrace_models.layers import build_loss
-from headrace_models.tasks import BadInput, Sample, Schema, Task, build_task, task_from_record
+from headrace_models.tasks import BadInput, Sample, Schema, Task, build_task, plots, task_from_record
 from headrace_models.tasks.judging import SMALLEST, ClassificationMetrics
 
 SCHEMA = Schema("label", ("cat", "dog", "eel"))
@@ -184,6 +184,32 @@ def test_metrics_are_scikit_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert metrics.compute() == pytest.approx(wanted)
 
 
+@pytest.mark.parametrize("classes", [3, 5, 6, 50])
+def test_top5_accuracy_is_scikit_learns_and_1_for_five_classes_or_fewer(classes: int) -> None:
+    scores = torch.from_numpy(RANDOM.normal(size=(300, classes))).float()
+    label = torch.from_numpy(RANDOM.integers(0, classes, 300))
+    metrics = ClassificationMetrics(classes, top=5)
+    for start in range(0, 300, 77):
+        metrics.update(scores[start : start + 77], {"label": label[start : start + 77]})
+    found = metrics.compute()["top5_accuracy"]
+    if classes > 5:
+        assert found == pytest.approx(oracle.top_k_accuracy_score(label, scores, k=5, labels=range(classes)))
+        assert metrics.compute()["accuracy"] < found < 1
+    else:
+        assert found == 1
+    together = ClassificationMetrics(classes, top=5)
+    together.merge([metrics.state(), metrics.state(), ClassificationMetrics(classes, top=5).state()])
+    assert together.compute() == pytest.approx(metrics.compute())
+
+
+def test_of_equal_scores_the_first_class_is_the_likelier_as_in_accuracy() -> None:
+    label = torch.arange(8)
+    metrics = ClassificationMetrics(8, top=5)
+    metrics.update(torch.zeros(8, 8), {"label": label})
+    assert metrics.compute()["accuracy"] == 1 / 8
+    assert metrics.compute()["top5_accuracy"] == 5 / 8
+
+
 def test_metrics_of_workers_add_up_to_those_of_one() -> None:
     scores, label = torch.from_numpy(RANDOM.normal(size=(90, 3))), torch.from_numpy(RANDOM.integers(0, 3, 90))
     whole, parts = ClassificationMetrics(3), [ClassificationMetrics(3) for _ in range(4)]
@@ -222,6 +248,58 @@ def test_the_precision_recall_curve_is_scikit_learns_within_a_bin() -> None:
     assert area == pytest.approx(float(np.trapezoid(p[::-1], r[::-1])), abs=0.01)
 
 
+def cells(figure: Any) -> list[list[str]]:
+    found: dict[int, dict[int, str]] = {}
+    for (row, column), cell in figure.axes[0].tables[0].get_celld().items():
+        found.setdefault(row, {})[column] = cell.get_text().get_text()
+    return [[texts[column] for column in sorted(texts)] for _, texts in sorted(found.items())]
+
+
+def test_the_table_of_classes_is_scikit_learns_report() -> None:
+    names = tuple(f"class {n}" for n in range(6))
+    label, said = RANDOM.integers(0, 6, 400), RANDOM.integers(0, 6, 400)
+    said = np.where(RANDOM.random(400) < 0.6, label, said)
+    metrics = ClassificationMetrics(6)
+    metrics.update(torch.nn.functional.one_hot(torch.from_numpy(said), 6).float(), {"label": torch.from_numpy(label)})
+    header, *rows = cells(plots.class_report(metrics, names))
+    assert header == ["class", "precision", "recall", "F1", "support"]
+    report = oracle.classification_report(label, said, target_names=names, output_dict=True)
+    told = {row[0]: row[1:] for row in rows}
+    assert set(told) == set(report) - {"accuracy"}
+    for name, values in told.items():
+        wanted = [report[name][key] for key in ("precision", "recall", "f1-score")]
+        assert values == [*(f"{value:.3f}" for value in wanted), f"{int(report[name]['support'])}"], name
+
+
+def test_of_a_thousand_classes_the_worst_are_told_in_pictures_of_a_readable_size() -> None:
+    names = tuple(f"a class with a long name {n}" for n in range(1000))
+    label = torch.arange(1000).repeat(3)
+    said = label.clone()
+    said[label == 700] = 701  # never right
+    said[(label == 12).nonzero()[0]] = 13
+    metrics = ClassificationMetrics(1000)
+    metrics.update(torch.nn.functional.one_hot(said, 1000).float(), {"label": label})
+    figure = plots.confusion_matrix(metrics, names)
+    axes = figure.axes[0]
+    assert len(axes.get_xticklabels()) == plots.NAMED + 1
+    counts = {text.get_position(): int(text.get_text()) for text in axes.texts}
+    assert sum(counts.values()) == 3000
+    chosen = plots._most_confused(metrics.confusion)
+    assert {12, 13, 700, 701} <= set(chosen)
+    assert counts[chosen.index(701), chosen.index(700)] == 3
+    assert "30 of 1,000" in axes.get_title()
+    report = plots.class_report(metrics, names)
+    rows = cells(report)[1:]
+    assert len(rows) == plots.ROWS + 2
+    assert [row[1:] for row in rows[:3]] == [
+        ["0.000", "0.000", "0.000", "3"],  # 700
+        ["0.500", "1.000", "0.667", "3"],  # 701
+        ["1.000", "0.667", "0.800", "3"],  # 12
+    ]
+    for drawn in (figure, report):
+        assert max(drawn.get_size_inches()) * 100 <= 1600  # pixels
+
+
 @pytest.mark.parametrize("classes", [2, 12, 40])
 def test_plots_are_drawn_for_few_and_many_classes(classes: int) -> None:
     task = build_task(
@@ -236,7 +314,7 @@ def test_plots_are_drawn_for_few_and_many_classes(classes: int) -> None:
     metrics.update(scores, {"label": label})
     examples = [{"image": RANDOM.integers(0, 256, (1, 8, 8), dtype=np.uint8), "label": int(v)} for v in label[:5]]
     figures = task.plots(metrics) | task.example_pictures(examples, scores[:5])
-    assert set(figures) == {"confusion_matrix", "precision_recall", "example_predictions"}
+    assert set(figures) == {"confusion_matrix", "precision_recall", "class_report", "example_predictions"}
     for figure in figures.values():
         import io
 
@@ -271,6 +349,8 @@ def test_the_signature_names_one_encoded_picture_a_row_and_its_alternatives() ->
         ("label", "BYTES", (-1,)),
         ("score", "FP32", (-1,)),
         ("probabilities", "FP32", (-1, 3)),
+        ("top_labels", "BYTES", (-1, 3)),
+        ("top_scores", "FP32", (-1, 3)),
     ]
 
 
@@ -282,6 +362,20 @@ def test_answers_have_the_signatures_shapes_and_agree_with_each_other() -> None:
     assert answer["probabilities"].dtype == answer["score"].dtype == np.float32
     assert np.array_equal(answer["score"], answer["probabilities"].max(axis=1))
     assert answer["probabilities"].sum(axis=1) == pytest.approx([1, 1])
+    assert answer["top_labels"].tolist() == [["cat", "eel", "dog"], ["eel", "cat", "dog"]]
+    assert answer["top_scores"].dtype == np.float32
+    assert np.array_equal(answer["top_scores"], -np.sort(-answer["probabilities"], axis=1))
+
+
+def test_of_many_classes_the_five_likeliest_are_told_by_name() -> None:
+    classes = tuple(f"c{n:02}" for n in range(40))
+    task = build_task({"name": "image-classification"}, Schema("label", classes))
+    scores = torch.from_numpy(RANDOM.normal(size=(64, 40))).float()
+    answer = task.postprocess(scores, {})
+    wanted = np.argsort(-scores.numpy(), axis=1)[:, :5]
+    assert answer["top_labels"].tolist() == [[classes[place] for place in row] for row in wanted]
+    assert answer["label"].tolist() == answer["top_labels"][:, 0].tolist()
+    assert answer["top_scores"] == pytest.approx(np.take_along_axis(answer["probabilities"], wanted, axis=1))
 
 
 def objects(*values: Any) -> np.ndarray:

@@ -178,7 +178,7 @@ def test_a_small_network_learns_both_and_answers_both_from_its_package(weights: 
     package = load_package(tmp_path / "p")
     unseen = [sample(seed, 32) for seed in range(200, 220)]
     answer = package.predict(package.task.request(unseen))
-    assert set(answer) == {"label", "score", "probabilities", "mask"}
+    assert set(answer) == {"label", "score", "probabilities", "top_labels", "top_scores", "mask"}
     assert np.mean([label == CLASSES[n % 2] for n, label in enumerate(answer["label"])]) >= 0.9
     metrics = package.task.new_metrics()
     test = package.task.collate([package.task.decode(each) for each in unseen])
@@ -189,6 +189,7 @@ def test_a_small_network_learns_both_and_answers_both_from_its_package(weights: 
     assert set(package.task.plots(metrics)) == {
         "image-classification_confusion_matrix",
         "image-classification_precision_recall",
+        "image-classification_class_report",
         "semantic-segmentation_iou",
     }
     examples = [package.task.decode(each) for each in unseen]

@@ -90,6 +90,20 @@ def own(tmp_path: Path) -> Path:
     return folder
 
 
+def test_a_package_of_before_there_were_top_labels_answers_with_them(tmp_path: Path, task: Task, digits: Any) -> None:
+    packed(tmp_path / "p", task, digits[1], {"name": "resnet8", "args": {"width": 4}})
+    path = tmp_path / "p" / "headrace.json"
+    record = json.loads(path.read_text())
+    record["signature"]["outputs"] = record["signature"]["outputs"][:3]
+    record["task"]["args"] = {key: record["task"]["args"][key] for key in ("image_size", "channels", "augment")}
+    path.write_text(json.dumps(record))
+    loaded = load_package(tmp_path / "p")
+    assert [spec.name for spec in loaded.manifest.signature.outputs] == ["label", "score", "probabilities"]
+    answer = loaded.predict(loaded.example)
+    assert answer["top_labels"][:, 0].tolist() == answer["label"].tolist()
+    assert answer["top_labels"].shape == (2, 5)
+
+
 def changed(folder: Path, name: str, data: bytes) -> None:
     (folder / name).write_bytes(data)
 
@@ -310,6 +324,8 @@ def test_mlflow_sees_pictures_as_bytes_and_answers_as_the_endpoint_does(package:
         ("label", "string", False),
         ("score", "double", False),
         ("probabilities", "double", True),
+        ("top_labels", "string", True),
+        ("top_scores", "double", True),
     ]
     pictures = [sample.payload for sample in digits[1][:3]]
     endpoint = load_package(package).predict(task.request(digits[1][:3]))
@@ -318,7 +334,7 @@ def test_mlflow_sees_pictures_as_bytes_and_answers_as_the_endpoint_does(package:
     index = [7, 8, 9]
     for given in (pd.DataFrame({"image": pictures}, index=index), pd.DataFrame({"image": as_text}, index=index)):
         answer = pyfunc.predict(given)
-        assert list(answer.columns) == ["label", "score", "probabilities"]
+        assert list(answer.columns) == ["label", "score", "probabilities", "top_labels", "top_scores"]
         assert list(answer.index) == index
         assert answer["label"].tolist() == endpoint["label"].tolist()
         assert answer["score"].tolist() == endpoint["score"].tolist()

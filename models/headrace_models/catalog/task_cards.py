@@ -34,6 +34,16 @@ class ImageClassificationArguments(PictureArguments):
         "mirrored left-right; crop-flip: both (He et al. 2015, section 4.2); or a list of steps, each a name or {name: "
         "..., and its own arguments}. Digits and text must not be mirrored.",
     )
+    explain: Literal["none", "grad-cam"] = Field(
+        "none",
+        description="grad-cam: a picture in MLflow of what in each of the shown test pictures speaks for the class "
+        "that it is taken for (Selvaraju et al. 2017, section 3). It does not change the model.",
+    )
+    explain_layer: str | None = Field(
+        None,
+        description="The module of the network that grad-cam looks at, by its name in PyTorch (`layer3`); null: the "
+        "last one whose output has places.",
+    )
 
 
 class TabularArguments(Arguments):
@@ -53,7 +63,7 @@ TASKS = (
         "one class for each picture",
         "headrace_models.tasks.image_classification:ImageClassification",
         ImageClassificationArguments,
-        metrics=CLASSIFICATION_METRICS,
+        metrics={**CLASSIFICATION_METRICS, "top5_accuracy": "max"},
         losses=CLASSIFICATION_LOSSES,
         formats=("image-folder", "voc", "coco"),
         default_format="image-folder",

@@ -269,6 +269,11 @@ class Task(ABC):
         GIF."""
         return {}
 
+    def explanations(self, model: torch.nn.Module, examples: Sequence[Example]) -> dict[str, Figure]:
+        """More pictures of the same examples, for which MODEL itself is asked ("grad_cam"); it is in evaluation mode
+        and is left as it was. Raises InvalidInput where it is none that can be asked: a note, no failure."""
+        return {}
+
     # serving
 
     @abstractmethod

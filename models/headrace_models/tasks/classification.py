@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from headrace_models.layers.losses import Loss
 
+TOLD = 5  # classes that an answer tells by name, the likeliest first
+
 
 class Classification(Task):
     """Outputs of the network are scores `[batch, classes]`; labels are indices, `batch["label"]` `[batch]`."""
@@ -91,33 +93,39 @@ class Classification(Task):
         return ClassificationMetrics(len(self.classes))
 
     def plots(self, metrics: Metrics) -> dict[str, Figure]:
-        """The confusion matrix and the precision-recall curves."""
+        """The confusion matrix, the precision-recall curves, and a table of the classes' own measures."""
         from headrace_models.tasks import plots
 
         assert isinstance(metrics, ClassificationMetrics)
         return {
             "confusion_matrix": plots.confusion_matrix(metrics, self.classes),
             "precision_recall": plots.precision_recall(metrics, self.classes),
+            "class_report": plots.class_report(metrics, self.classes),
         }
 
     def output_specs(self) -> tuple[TensorSpec, ...]:
-        """label, score, probabilities."""
+        """label, score, probabilities, top_labels, top_scores."""
+        told = min(TOLD, len(self.classes))
         return (
             TensorSpec("label", "BYTES", (-1,), "text"),
             TensorSpec("score", "FP32", (-1,)),
             TensorSpec("probabilities", "FP32", (-1, len(self.classes))),
+            TensorSpec("top_labels", "BYTES", (-1, told), "text"),
+            TensorSpec("top_scores", "FP32", (-1, told)),
         )
 
     def postprocess(self, outputs: Any, batch: Batch) -> Arrays:
-        """The likeliest class (`label`, str), its probability (`score`), and those of all classes in order."""
-        probabilities = self.scores(outputs).float().softmax(dim=1).cpu().numpy()
-        best = probabilities.argmax(axis=1)
-        labels = np.empty(len(best), dtype=object)
-        labels[:] = [self.classes[place] for place in best]
+        """The likeliest class (`label`, str), its probability (`score`), and those of all classes in order; the TOLD
+        likeliest classes, or all if there are fewer, and their probabilities, the likeliest first."""
+        probabilities = self.scores(outputs).float().softmax(dim=1)
+        scores, places = (part.cpu().numpy() for part in probabilities.topk(min(TOLD, len(self.classes)), dim=1))
+        labels = np.array(self.classes, dtype=object)[places]
         return {
-            "label": labels,
-            "score": np.ascontiguousarray(probabilities[np.arange(len(best)), best]),
-            "probabilities": probabilities,
+            "label": np.ascontiguousarray(labels[:, 0]),
+            "score": np.ascontiguousarray(scores[:, 0]),
+            "probabilities": probabilities.cpu().numpy(),
+            "top_labels": labels,
+            "top_scores": scores,
         }
 
     def label_tensor(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:

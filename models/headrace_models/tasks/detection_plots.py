@@ -13,10 +13,9 @@ from matplotlib.patches import Rectangle
 from headrace_models.detection.outputs import PADDING
 from headrace_models.tasks.base import Example
 from headrace_models.tasks.detection_metrics import DetectionMetrics
-from headrace_models.tasks.plots import shortened
+from headrace_models.tasks.plots import ROWS, drawn_table, shortened
 
 CURVES = 20  # classes with a curve of their own; of more, those with the most objects
-ROWS = 60  # classes in a table
 SHOWN = 0.3  # least score of a detection that is drawn
 COLUMNS = (("IoU .50", 0), ("IoU .75", 5))
 
@@ -59,15 +58,8 @@ def average_precision(metrics: DetectionMetrics, classes: Sequence[str]) -> Figu
     whole = metrics.compute()
     counts = [f"{int(metrics.wanted.sum()):,}", f"{sum(len(metrics.scores(k)) for k in range(metrics.classes)):,}"]
     rows.append(["all", *counts, *(_number(whole[name]) for name in ("map50", "map75", "map"))])
-    figure = Figure(figsize=(6.4, 0.9 + 0.2 * len(rows)), layout="constrained")
-    axes = figure.subplots()
-    axes.axis("off")
     names = ["class", "objects", "detections", *(name for name, _ in COLUMNS), "IoU .50 to .95"]
-    table = axes.table(cellText=rows, colLabels=names, loc="upper center", cellLoc="right")
-    table.auto_set_font_size(False)
-    table.set_fontsize(9)
-    axes.set_title("Average precision")
-    return figure
+    return drawn_table("Average precision", names, rows)
 
 
 def _number(value: float) -> str:

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
+from torch import nn
 
 from headrace_models.catalog.cards import TaskCard
 from headrace_models.catalog.task_cards import TASKS, ImageClassificationArguments
-from headrace_models.tasks.base import Arrays, BadInput, Batch, Example, Sample, Signature, TensorSpec
+from headrace_models.tasks.base import Arrays, BadInput, Batch, Example, Metrics, Sample, Signature, TensorSpec
 from headrace_models.tasks.classification import Classification
+from headrace_models.tasks.grad_cam import grad_cam
+from headrace_models.tasks.judging import ClassificationMetrics
 from headrace_models.tasks.picture_task import INPUT, Fitted, PictureTask, learn_pixels
 from headrace_models.tasks.picture_variation import varied
 
@@ -78,15 +81,29 @@ class ImageClassification(PictureTask, Classification):
 
     # judging
 
+    def new_metrics(self) -> Metrics:
+        """See `ClassificationMetrics`; with `top5_accuracy`."""
+        return ClassificationMetrics(len(self.classes), top=5)
+
     def example_pictures(self, examples: Sequence[Example], outputs: Any) -> dict[str, Figure | bytes]:
         """`example_predictions`: the pictures with what the model says of them."""
+        return {"example_predictions": self._drawn(examples, self.scores(outputs).argmax(dim=1))} if examples else {}
+
+    def explanations(self, model: nn.Module, examples: Sequence[Example]) -> dict[str, Figure]:
+        """`grad_cam`, if it is asked for: the pictures under what speaks for the class that each is taken for."""
+        if self.args.explain == "none" or not examples:
+            return {}
+        device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+        (pictures,) = self.inputs({INPUT: self.collate(examples)[INPUT].to(device)})
+        maps, said = grad_cam(model, lambda x: self.scores(model(x)), pictures, self.args.explain_layer)
+        return {"grad_cam": self._drawn(examples, said, list(maps.cpu().numpy()))}
+
+    def _drawn(self, examples: Sequence[Example], said: torch.Tensor, heat: list[np.ndarray] | None = None) -> Figure:
         from headrace_models.tasks import plots
 
-        if not examples:
-            return {}
-        said = [self.classes[place] for place in self.scores(outputs).argmax(dim=1).tolist()]
+        names = [self.classes[place] for place in said.tolist()]
         true = [self.classes[example["label"]] if "label" in example else None for example in examples]
-        return {"example_predictions": plots.predicted_pictures([e["image"] for e in examples], true, said)}
+        return plots.predicted_pictures([example["image"] for example in examples], true, names, heat)
 
     # serving
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,14 +15,30 @@ SMALLEST = 1e-15  # probabilities are clipped here, so that one confident mistak
 KEPT = 1000  # points that each worker keeps for the picture of a regression
 
 
+class ClassMeasures(NamedTuple):
+    """Of each class, `[classes]`; a ratio of nothing is 0."""
+
+    precision: np.ndarray
+    recall: np.ndarray
+    f1: np.ndarray
+    support: np.ndarray  # samples of the class
+    predicted: np.ndarray  # samples that were taken for it
+
+
 class ClassificationMetrics(Metrics):
     """Metrics of scores `[batch, classes]` against `batch["label"]` `[batch]`.
 
     Macro averages go over the classes that occur in labels or predictions, a ratio of nothing being 0 (scikit-learn's
     convention). log_loss is the mean of -log of the true class's probability.
+
+    Args:
+        top: with 5, `top5_accuracy` is measured as well: how often the true class is among the 5 likeliest
+            (Russakovsky et al. 2015, section 4.1). It is 1 where there are no more classes.
     """
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, top: int | None = None) -> None:
+        self.top = top
+        self.top_hits = 0
         self.confusion = np.zeros((classes, classes), dtype=np.int64)  # [true, predicted]
         self.scores = np.zeros((2, classes, BINS), dtype=np.int64)  # [not this class / this class, class, bin]
         self.log_loss = 0.0
@@ -36,6 +52,10 @@ class ClassificationMetrics(Metrics):
         predicted = log_p.argmax(axis=1)
         self.confusion += np.bincount(label * classes + predicted, minlength=classes**2).reshape(classes, classes)
         self.log_loss -= float(log_p[np.arange(len(label)), label].sum())
+        if self.top is not None:
+            own, classes_before = log_p[np.arange(len(label)), label][:, None], np.arange(classes) < label[:, None]
+            likelier = ((log_p > own) | ((log_p == own) & classes_before)).sum(axis=1)  # of equals the first, as argmax
+            self.top_hits += int((likelier < self.top).sum())
         bins = np.minimum((np.exp(log_p) * BINS).astype(np.int64), BINS - 1)
         hit = np.zeros((len(label), classes), dtype=np.int64)
         hit[np.arange(len(label)), label] = 1
@@ -44,32 +64,42 @@ class ClassificationMetrics(Metrics):
 
     def state(self) -> Any:
         """See `Metrics.state`."""
-        return self.confusion, self.scores, self.log_loss
+        return self.confusion, self.scores, self.log_loss, self.top_hits
 
     def merge(self, states: Sequence[Any]) -> None:
         """See `Metrics.merge`."""
         self.confusion = np.sum([state[0] for state in states], axis=0)
         self.scores = np.sum([state[1] for state in states], axis=0)
         self.log_loss = float(sum(state[2] for state in states))
+        self.top_hits = sum(state[3] for state in states)
 
     def compute(self) -> dict[str, float]:
         """See `Metrics.compute`; nothing at all where there was no sample."""
         count = int(self.confusion.sum())
         if count == 0:
             return {}
-        hits = np.diag(self.confusion).astype(np.float64)
-        labelled, predicted = self.confusion.sum(axis=1), self.confusion.sum(axis=0)
-        seen = (labelled + predicted) > 0
-        precision = hits / np.maximum(predicted, 1)
-        recall = hits / np.maximum(labelled, 1)
-        f1 = 2 * hits / np.maximum(labelled + predicted, 1)
-        return {
-            "accuracy": float(hits.sum() / count),
-            "macro_f1": float(f1[seen].mean()),
-            "macro_precision": float(precision[seen].mean()),
-            "macro_recall": float(recall[seen].mean()),
+        each = self.of_classes()
+        seen = (each.support + each.predicted) > 0
+        found = {
+            "accuracy": float(np.trace(self.confusion) / count),
+            "macro_f1": float(each.f1[seen].mean()),
+            "macro_precision": float(each.precision[seen].mean()),
+            "macro_recall": float(each.recall[seen].mean()),
             "log_loss": self.log_loss / count,
         }
+        return found if self.top is None else {**found, f"top{self.top}_accuracy": self.top_hits / count}
+
+    def of_classes(self) -> ClassMeasures:
+        """What `compute` averages, of each class."""
+        hits = np.diag(self.confusion).astype(np.float64)
+        support, predicted = self.confusion.sum(axis=1), self.confusion.sum(axis=0)
+        return ClassMeasures(
+            hits / np.maximum(predicted, 1),
+            hits / np.maximum(support, 1),
+            2 * hits / np.maximum(support + predicted, 1),
+            support,
+            predicted,
+        )
 
     def curve(self, chosen: slice) -> tuple[np.ndarray, np.ndarray]:
         """(recall, precision) as the threshold falls, all of the CHOSEN classes taken together."""

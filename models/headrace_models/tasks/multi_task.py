@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from headrace.base.errors import InvalidInput
 from headrace_models import catalog
@@ -190,6 +192,20 @@ class MultiTask(Task):
         for name, part in self.parts.items():
             drawn.update(part.example_pictures(examples, self.outputs_of(name, outputs)))
         return drawn
+
+    def explanations(self, model: nn.Module, examples: Sequence[Example]) -> dict[str, Figure]:
+        """Those of all tasks, each of the network as one for it alone."""
+        drawn: dict[str, Figure] = {}
+        for name, part in self.parts.items():
+            handle = model.register_forward_hook(partial(self._alone, name))
+            try:
+                drawn.update(part.explanations(model, examples))
+            finally:
+                handle.remove()
+        return drawn
+
+    def _alone(self, name: str, model: nn.Module, given: Any, outputs: Any) -> Any:
+        return self.outputs_of(name, outputs)
 
     # serving
 

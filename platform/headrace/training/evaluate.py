@@ -20,7 +20,7 @@ from headrace.training.group import Group
 from headrace.training.loop import judge
 from headrace.training.progress import Teller
 from headrace_models.package import load_package
-from headrace_models.tasks.base import Metrics, Sample, Schema, Task
+from headrace_models.tasks.base import Example, Metrics, Sample, Schema, Task
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -147,19 +147,24 @@ class Evaluator:
         """
         record = evaluation.record(self._fingerprint)
         uri = evaluation_uri(self._store, evaluation.package.sha256, self._fingerprint)
+        note = None
         if self._group.rank == self._group.world - 1:
-            for name, picture in self._pictures(evaluation, history).items():
+            pictures, note = self._pictures(evaluation, history)
+            for name, picture in pictures.items():
                 self._store.write_bytes(f"{uri.removesuffix('.json')}/{name}", picture)
-        self._group.gather(None)  # the record stands for the whole, so it comes after the pictures
+        for told in filter(None, self._group.gather(note)):  # the record stands for the whole: after the pictures
+            self._teller.message(told)
         if self._group.first:
             self._store.write_json(uri, record)
         return record
 
-    def _pictures(self, evaluation: Evaluation, history: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
+    def _pictures(
+        self, evaluation: Evaluation, history: Sequence[Mapping[str, Any]]
+    ) -> tuple[dict[str, bytes], str | None]:
         import matplotlib
 
         matplotlib.use("Agg")
-        task = evaluation.package.task
+        task, note = evaluation.package.task, None
         figures: dict[str, Figure | bytes] = {}
         if evaluation.samples:
             figures.update(task.plots(evaluation.metrics))
@@ -168,12 +173,25 @@ class Evaluator:
         if shown:
             outputs = evaluation.package.forward(task.collate(shown))
             figures.update(task.example_pictures(shown, outputs))
+            explained, note = _explanations(evaluation.package, shown)
+            figures.update(explained)
         if history:
             figures["loss_curves"] = loss_curves(history)
-        return {
+        drawn = {
             f"{name}.gif" if isinstance(figure, bytes) else f"{name}.png": _encoded(figure)
             for name, figure in figures.items()
         }
+        return drawn, note
+
+
+def _explanations(package: LoadedModel, shown: Sequence[Example]) -> tuple[dict[str, Figure], str | None]:
+    """The pictures for which the network itself is asked, or why there are none: the model is none the worse."""
+    try:
+        return package.task.explanations(package.model, shown), None
+    except InvalidInput as error:
+        return {}, f"{package.manifest.model['name']} is not explained: {error.message} ({error.action})"
+    except Exception as error:  # gradients of anybody's code
+        return {}, f"{package.manifest.model['name']} is not explained: {type(error).__name__}: {error}"
 
 
 def _told(error: HeadraceError) -> HeadraceError:
