@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from headrace.base.errors import InvalidInput
@@ -29,7 +31,7 @@ from headrace_models.package import (
 )
 from headrace_models.package.mlflow_loader import _load_pyfunc
 from headrace_models.package.write import untied_state
-from headrace_models.tasks import BadInput, Sample, Schema, Task
+from headrace_models.tasks import BadInput, Sample, Schema, Task, build_task
 
 PROVENANCE = {"spec_sha256": "ab" * 32, "split_fingerprint": "cd", "git_commit": None}
 
@@ -102,6 +104,70 @@ def test_a_package_of_before_there_were_top_labels_answers_with_them(tmp_path: P
     answer = loaded.predict(loaded.example)
     assert answer["top_labels"][:, 0].tolist() == answer["label"].tolist()
     assert answer["top_labels"].shape == (2, 5)
+
+
+UPRIGHT = {  # by EXIF orientation: what was done to the upright picture before it was saved
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+def turned(picture: Image.Image, orientation: int, layout: str) -> bytes:
+    """PICTURE as a camera saves it that was held otherwise, and says so."""
+    done, exif, buffer = UPRIGHT[orientation], Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    settings = {"quality": 95, "subsampling": 0} if layout == "JPEG" else {}
+    (picture if done is None else picture.transpose(done)).save(buffer, layout, exif=exif, **settings)
+    return buffer.getvalue()
+
+
+def test_a_picture_is_trained_on_and_answered_alike_however_the_camera_was_held(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 10, 3), dtype=np.uint8)
+    upright = Image.fromarray(pixels).resize((40, 24), Image.Resampling.BICUBIC)  # wider than high, and smooth
+    task = build_task({"name": "image-classification", "args": {"image_size": [24, 40]}}, Schema("label", ("a", "b")))
+    shown = {
+        (layout, orientation): Sample("x", turned(upright, orientation, layout), {"label": "a"})
+        for layout in ("PNG", "JPEG")
+        for orientation in UPRIGHT
+    }
+    task.learn([task.summarise([shown["PNG", 1]])])
+    packed(tmp_path / "p", task, list(shown.values()), {"name": "resnet8", "args": {"width": 8}})
+    loaded = load_package(tmp_path / "p")
+    answers = {key: loaded.predict(task.request([sample])) for key, sample in shown.items()}
+    seen = {key: loaded.task.preprocess(task.request([sample]))["image"][0].numpy() for key, sample in shown.items()}
+    for (layout, orientation), sample in shown.items():
+        key = layout, orientation
+        assert np.array_equal(task.decode(sample)["image"], seen[key])
+        off = np.abs(seen[key].astype(int) - seen[layout, 1]).max()
+        assert off <= (0 if layout == "PNG" else 8)  # a turned JPEG is compressed otherwise
+        for name in ("label", "probabilities") if layout == "PNG" else ("label",):
+            assert np.array_equal(answers[key][name], answers[layout, 1][name])
+        summary = task.summarise([sample])
+        assert (summary["heights"], summary["widths"]) == ([[24, 1]], [[40, 1]])
+    sideways = Image.fromarray(np.rot90(np.asarray(upright)).copy())  # turned, and says nothing of it
+    other = task.decode(Sample("x", turned(sideways, 1, "PNG")))["image"]
+    assert np.abs(other.astype(int) - seen["PNG", 1]).max() > 50
+
+
+def test_the_training_pictures_normalisation_goes_with_the_package(tmp_path: Path, task: Task, digits: Any) -> None:
+    packed(tmp_path / "p", task, digits[1], {"name": "resnet8", "args": {"width": 4}})
+    trained = np.stack([task.decode(sample)["image"] for sample in digits[0][:50]]) / 255
+    stored = json.loads((tmp_path / "p" / "headrace.json").read_text())["task"]["preprocessing"]
+    assert stored["mean"] == pytest.approx([trained.mean()])
+    assert stored["std"] == pytest.approx([trained.std()])
+    loaded = load_package(tmp_path / "p")
+    seen: list[torch.Tensor] = []
+    loaded.model.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    dark = np.full((1, 1, 8, 8), 0.25, np.float32)  # of one brightness: its own would be another normalisation
+    loaded.predict({"image": dark})
+    wanted = (np.rint(dark * 255) / 255 - trained.mean()) / trained.std()
+    np.testing.assert_allclose(seen[0].numpy(), wanted, rtol=1e-4)
 
 
 def changed(folder: Path, name: str, data: bytes) -> None:
