@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install demo test test-unit test-models test-local test-kubernetes test-node test-scenarios cluster-up cluster-down chaos check format lock images generate bench zoo clean
+.PHONY: help install demo test test-unit test-models test-local test-kubernetes test-node test-gpu test-scenarios cluster-up cluster-down chaos check format lock images generate bench zoo clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ test-kubernetes: $(READY) ## A real Kubernetes control plane, KubeRay and Kueue 
 
 test-node: $(READY) ## Real pods: a kubelet, our images, Ray under KubeRay; as root (docs/test-bed.md)
 	@$(BIN)/python tests/run_tiers.py node
+
+test-gpu: $(READY) ## Training and serving on a CUDA device, and ResNet-50 beside a bare loop; not part of `make test`
+	@$(BIN)/python tests/run_tiers.py gpu
 
 test-scenarios: $(READY) ## All that KubeRay's double plays, on real pods; test-node plays some of it
 	@cd tests/kubernetes/testbed && $(CURDIR)/$(BIN)/python -m headrace_testbed.node_tier ray

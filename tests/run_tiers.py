@@ -42,7 +42,8 @@ BESIDE = ("kubernetes", "node")  # these run, one after the other, beside
 MAIN = "local"  # this one, where it is asked for
 SHORT = {"node": "without the tests marked long, which `make test-scenarios` runs"}
 HEARTBEAT_SECONDS = 120
-_Output = IO[bytes] | None  # a file that shows later what is printed; None shows it at once
+CUDA = "import sys, torch; sys.exit(not torch.cuda.is_available())"  # in a process of its own: torch is slow to import
+_Output = IO[bytes] | int | None  # a file that shows later what is printed; None shows it at once
 
 
 @dataclass
@@ -68,6 +69,8 @@ def left_out(tier: str) -> str:
         return toolchain.why_not()
     if tier == "node":
         return node_tier.why_not()
+    if tier == "gpu" and _call([sys.executable, "-c", CUDA], subprocess.DEVNULL):
+        return "there is no CUDA device"
     return ""
 
 
