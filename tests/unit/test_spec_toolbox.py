@@ -137,3 +137,13 @@ def test_a_wrong_name_is_told_with_the_nearest_first(tmp_path: Path, kind: str) 
         assert finding.where == f"train.{kind}"
         assert finding.allowed.split(", ")[0] == name
         assert finding.action == f"write `{name}`"
+
+
+def test_early_stop_needs_a_validation_share(tmp_path: Path) -> None:
+    given = spec(tmp_path, early_stop={"patience": 2})
+    given["data"]["split"] = {"train": 0.8, "validation": 0, "test": 0.2}
+    with pytest.raises(SpecInvalid) as caught:
+        load_spec(given)
+    assert [finding.where for finding in caught.value.findings] == ["data.split.validation"]
+    given["train"] = {}
+    assert load_spec(given).data.split.validation == 0

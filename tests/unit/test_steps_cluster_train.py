@@ -129,6 +129,15 @@ def test_the_training_run_says_all_that_the_driver_and_the_operator_need(step: S
     assert timedelta(minutes=9) < hold_of(cluster) - datetime.now(UTC) < timedelta(minutes=11)
 
 
+def test_early_stop_without_a_validation_sample_makes_no_training_run(step: Step, site: Site, store: Store) -> None:
+    record = {"counts": {"train": 9, "validation": 0, "test": 2}, "parameters": {"validation": 0.05}}
+    store.write_json(store.uri("splits", SPLIT, "split.json"), record)
+    cluster = FakeCluster()
+    with pytest.raises(DataInvalid, match=r"train\.early_stop goes by the validation split"):
+        run(cluster, step, site, given=part(early_stop={"patience": 2}))
+    assert cluster.written == []
+
+
 def test_what_is_in_the_store_makes_no_training_run(step: Step, site: Site, store: Store) -> None:
     made(store)
     known = {"package_uri": store.uri("packages", PACKAGE), "package_sha256": PACKAGE, "model_uri": "m"}

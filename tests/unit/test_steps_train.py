@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from headrace.base.errors import RunFailed, Superseded, Unavailable
+from headrace.base.errors import DataInvalid, RunFailed, Superseded, Unavailable
 from headrace.steps import keys
 from headrace.steps.step import Step
 from headrace.steps.train import TrainStep, TrainTools
@@ -131,6 +131,26 @@ def test_what_was_taken_of_first_weights_is_logged_in_one_line_and_by_all_names(
     assert tag == "{'headrace.init_from': '1 weights loaded'}"
     assert text.startswith("init_from.json: ")
     assert json.loads(text.partition(": ")[2])["loaded"] == ["fc.weight"]
+
+
+def split_of(store: Store, **counts: int) -> None:
+    record = {"counts": {"train": 9, "validation": 1, "test": 2} | counts, "parameters": {"validation": 0.05}}
+    store.write_json(store.uri("splits", SPLIT, "split.json"), record)
+
+
+def test_early_stop_without_a_validation_sample_is_refused_before_anything_starts(platform: Platform) -> None:
+    early = {"metric": None, "patience": 3, "min_delta": 0.0}
+    part = {**PART, "train": {**PART["train"], "early_stop": early}}
+    split_of(platform.store, validation=0)
+    with pytest.raises(
+        DataInvalid, match=r"train.early_stop .* no sample fell \(9 to train, 0 to validation"
+    ) as raised:
+        run(platform, part=part)
+    assert "a larger data.split.validation (it is 0.05)" in raised.value.action
+    assert platform.said == []
+    assert run(platform).state == "succeeded"  # nothing watches it there
+    split_of(platform.store, validation=1)
+    assert run(platform, part=part).state == "succeeded"
 
 
 def test_a_changed_epoch_count_trains_again(platform: Platform) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from headrace.base.errors import RunFailed, Unavailable
+from headrace.base.errors import DataInvalid, RunFailed, Unavailable
 from headrace.steps import keys
 from headrace.steps.step import Step
 from headrace.steps.train import TrainTools
@@ -134,6 +134,16 @@ class Demand:
 @pytest.fixture
 def platform(store: Store) -> Platform:
     return Platform(store)
+
+
+def test_without_a_validation_sample_no_trial_begins(platform: Platform) -> None:
+    record = {"counts": {"train": 9, "validation": 0, "test": 2}, "parameters": {"validation": 0.05}}
+    platform.store.write_json(platform.store.uri("splits", SPLIT, "split.json"), record)
+    with pytest.raises(DataInvalid, match=r"^tune goes by the validation split, to which no sample fell") as raised:
+        platform.step().run()
+    assert raised.value.code == "no-validation"
+    assert "more data, or a larger data.split.validation (it is 0.05), or leave out tune" in raised.value.action
+    assert (platform.said, platform.searches) == ([], [])
 
 
 def test_the_best_trial_on_the_validation_split_becomes_the_model(platform: Platform) -> None:

@@ -238,6 +238,12 @@ def _train(folded: Folded, train: Mapping[str, Any]) -> None:
     watched = _mapping(train.get("early_stop")).get("metric")
     if isinstance(watched, str):
         judge_metric(folded, ("train", "early_stop", "metric"), watched)
+    path = ("data", "split", "validation")
+    if (
+        train.get("early_stop") is not None
+        and _mapping(_mapping(folded.record.get("data")).get("split")).get(path[-1]) == 0
+    ):
+        folded.report(path, "0 with `early_stop`", "a share above 0", "training ends when validation gets no better")
 
 
 def metric_names(cards: Mapping[str, TaskCard]) -> list[str]:

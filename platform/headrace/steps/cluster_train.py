@@ -45,6 +45,8 @@ class ClusterTrainStep:
     def run(self, champion_reference: str, resolve: Callable[[str], Version | None]) -> Outcome:
         """The step's body; RESOLVE finds the version that a reference names."""
         trained, known = self.trained, self.trained.known()
+        if known is None:
+            trained.require_watched()
         champion = find_champion(self.step, resolve, champion_reference)
         if known is not None and self._is_whole(known) and not trained.unmeasured(known, champion):
             return Outcome(trained.values(known, champion, {}), "cached", "this was trained before")

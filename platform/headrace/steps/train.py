@@ -142,6 +142,8 @@ class TrainStep(Trained):
     def run(self) -> Outcome:
         """The step's body."""
         known = self.known()
+        if known is None:
+            self.require_watched()
         champion = find_champion(self.step, self.tools.champion, self.champion_reference)
         missing = self.unmeasured(known, champion)
         if known is not None and not missing:

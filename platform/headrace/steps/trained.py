@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from headrace.base.errors import RunFailed
+from headrace.base.errors import DataInvalid, RunFailed
 from headrace.steps.keys import code_versions, evaluation_uri, train_key
 from headrace.steps.step import Step
 
@@ -51,6 +51,21 @@ class Trained:
         if known is None or not self.step.store.exists(f"{known['package_uri']}/{MARKER}"):
             return None
         return known
+
+    def require_watched(self) -> None:
+        """Raise DataInvalid where the training is steered by a validation split that came out empty."""
+        watchers = {"tune": self.part.get("tune"), "train.early_stop": self.part["train"].get("early_stop")}
+        steered = [name for name, settings in watchers.items() if settings is not None]
+        split = self.step.store.read_json(self.step.store.uri("splits", self.split_fingerprint, "split.json"))
+        if not steered or not isinstance(split, dict) or split["counts"]["validation"]:
+            return
+        counts = ", ".join(f"{split['counts'][name]:,} to {name}" for name in ("train", "validation", "test"))
+        share = split["parameters"]["validation"]
+        raise DataInvalid(
+            f"{' and '.join(steered)} goes by the validation split, to which no sample fell ({counts})",
+            action=f"give more data, or a larger data.split.validation (it is {share:g}), or leave out {steered[0]}",
+            code="no-validation",
+        )
 
     def evaluation(self, package_sha256: str) -> dict[str, Any] | None:
         """What the store knows of a package on this run's test split."""
