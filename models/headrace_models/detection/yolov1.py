@@ -60,7 +60,7 @@ class YoloV1(nn.Module):
             to 512 with a pool after each, then three of 1024.
         image_size: height and width of the pictures.
         grid: S, cells a side.
-        boxes: B, boxes of a cell.
+        boxes: B, boxes of a cell. Two that come out alike are each right half the time, and so half as sure.
         head: what the linear layers see: whole, as published, or cell.
         score_threshold, nms_threshold, max_detections: see `outputs.Threshold`.
 
