@@ -180,6 +180,23 @@ def test_a_plan_finds_what_is_in_the_store(home: Path) -> None:
     assert planned(plan_run(load_spec(SPEC, ["train.epochs=99"])))["train"] == "run"
 
 
+@pytest.mark.parametrize("reference", ["other@champion", "other/2"])
+def test_a_plan_knows_the_package_that_first_weights_are_of(
+    home: Path, monkeypatch: pytest.MonkeyPatch, reference: str
+) -> None:
+    two = {"name": "other", "version": "2", "package_uri": "s3://b/two", "package_sha256": "b" * 64}
+    answers = {"champion_record": two, "version_records": [{**two, "version": "3", "package_uri": "s3://b/three"}, two]}
+    monkeypatch.setattr(plan._Registry, "_call", lambda self, operation, arguments: answers[operation])
+    remembered(Store(), spec(model={"name": "resnet8", "init_from": "s3://b/two"}))
+    model = {"name": "resnet8", "init_from": reference}
+    assert planned(plan_run(load_spec({**SPEC, "model": model})))["train"] == "cached"
+    monkeypatch.setattr(plan._Registry, "_call", lambda self, operation, arguments: None)
+    with pytest.raises(InvalidInput, match=f"there is no version {reference}"):
+        plan_run(load_spec({**SPEC, "model": model}))
+    monkeypatch.setattr(plan._Registry, "_call", lambda self, operation, arguments: setattr(self, "readable", False))
+    assert planned(plan_run(load_spec({**SPEC, "model": model})))["train"] is None
+
+
 def test_a_training_without_its_evaluation_is_planned_to_be_measured(home: Path) -> None:
     store = Store()
     sha256 = remembered(store, spec())

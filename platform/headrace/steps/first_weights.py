@@ -35,8 +35,9 @@ def with_stored_weights(spec: Mapping[str, Any], store: Store, resolve: Callable
     stored, path = given, _local(given)
     if path is not None:
         stored = _put(path, store)
-    elif "://" not in given:
-        stored = _package_of(given, resolve)
+    elif is_reference(given):
+        found = resolve(given)
+        stored = package_of(given, None if found is None else found.package_uri)
     return {**spec, "model": {**spec["model"], "init_from": stored}}
 
 
@@ -119,11 +120,16 @@ def _not_weights(path: Path, why: str) -> InvalidInput:
     )
 
 
-def _package_of(reference: str, resolve: Callable[[str], Any]) -> str:
-    found = resolve(reference)
-    if found is None or found.package_uri is None:
+def is_reference(given: str) -> bool:
+    """Whether GIVEN names a registered version (`NAME@ALIAS`, `NAME/3`)."""
+    return "://" not in given and not given.startswith(TORCHVISION) and not Path(given).is_absolute()
+
+
+def package_of(reference: str, uri: str | None) -> str:
+    """URI, that of the package of the version that REFERENCE names. Raises InvalidInput where there is none."""
+    if uri is None:
         raise InvalidInput(
             f"model.init_from: there is no version {reference} with a package",
             action="`headrace models` and MLflow's registry list what there is",
         )
-    return str(found.package_uri)
+    return str(uri)

@@ -15,7 +15,7 @@ from headrace.spec import RunSpec
 from headrace.spec.parts import step_parts
 from headrace.spec.tuning import trials
 from headrace.steps import keys
-from headrace.steps.first_weights import pinned_weights
+from headrace.steps.first_weights import is_reference, package_of, pinned_weights
 from headrace.steps.prepare import champion_reference, pack
 from headrace.store import Store
 from headrace.store.step_files import STEPS
@@ -48,7 +48,7 @@ def plan_run(spec: RunSpec) -> dict[str, Any]:
     store = Store()
     registry = _Registry(record)
     planned = Planned()
-    parts = _parts(record, store)
+    parts = _parts(record, store, registry)
     _plan_split(planned, parts["split"] or {}, store)
     _plan_train(planned, parts["train"] or {}, store, registry)
     alias = _plan_register(planned, record, registry)
@@ -70,12 +70,13 @@ def plan_run(spec: RunSpec) -> dict[str, Any]:
     }
 
 
-def _parts(record: Mapping[str, Any], store: Store) -> dict[str, dict[str, Any] | None]:
+def _parts(record: Mapping[str, Any], store: Store, registry: _Registry) -> dict[str, dict[str, Any] | None]:
     code = record["model"]["code"]
     uri, sha256 = (None, None) if code is None else (store.uri("code"), pack(code)[0])
     weights = record["model"]["init_from"]
-    model = {**record["model"], "init_from": None if weights is None else pinned_weights(weights, store)}
-    return step_parts({**record, "model": model}, uri, sha256)
+    if weights is not None:
+        weights = registry.package_uri(weights) if is_reference(weights) else pinned_weights(weights, store)
+    return step_parts({**record, "model": {**record["model"], "init_from": weights}}, uri, sha256)
 
 
 # split and train
@@ -115,6 +116,9 @@ def _plan_train(planned: Planned, part: Mapping[str, Any], store: Store, registr
     if planned.fingerprint is None:
         state, _ = planned.steps["split"]
         planned.steps["train"] = (None, "depends on the split") if state is None else ("run", "the split is new")
+        return
+    if is_reference(part["model"]["init_from"] or "://"):  # a registry that can be read gives its package
+        planned.steps["train"] = None, "the registry cannot be read from here"
         return
     known = store.recall("train", keys.train_key(part, planned.fingerprint, keys.code_versions()))
     if known is None or not store.exists(f"{known['package_uri']}/headrace.json"):
@@ -168,6 +172,16 @@ class _Registry:
         """The version that "NAME@ALIAS" names."""
         name, _, alias = reference.partition("@")
         return self._ask("champion_record", name=name, alias=alias)
+
+    def package_uri(self, reference: str) -> str:
+        """The package of the version that "NAME@ALIAS" or "NAME/3" names; REFERENCE itself if that cannot be known."""
+        name, _, number = reference.partition("/")
+        if number:
+            every: Any = self._ask("version_records", name=name) or ()
+            found = next((version for version in every if version["version"] == number), None)
+        else:
+            found = self.version(reference)
+        return package_of(reference, (found or {}).get("package_uri")) if self.readable else reference
 
     def package(self, name: str, sha256: str) -> Known:
         """The version of NAME that a package is."""
