@@ -147,6 +147,32 @@ def test_coco_is_known_by_what_its_files_hold(tmp_path):
     assert describe_source(str(data))["format"] == "image-folder"
 
 
+def sequences(folder, count, frames=3):
+    for n in range(count):
+        (folder / f"s{n}" / "img1").mkdir(parents=True)
+        (folder / f"s{n}" / "gt").mkdir()
+        (folder / f"s{n}" / "gt" / "gt.txt").write_text("1,1,1,1,10,20,1,1,1\n2,1,3,1,10,20,1,3,1\n9,1,1,1,5,5,1,1,1\n")
+        for frame in range(1, frames + 1):
+            (folder / f"s{n}" / "img1" / f"{frame:06d}.jpg").write_bytes(picture(10 * n + frame))
+    return folder
+
+
+def test_videos_are_known_by_their_truth_and_described_for_tracking(tmp_path):
+    found = describe_source(str(sequences(tmp_path / "videos", 4)))
+    assert (found["format"], found["task"], found["samples"]) == ("mot", "object-tracking", 12)
+    assert found["classes"] == {"car": 4, "pedestrian": 4}
+    assert "s0/gt/gt.txt#3: a box of frame 9, which is not there" in words(found)
+    assert "videos: " not in words(found)
+    one = describe_source(str(tmp_path / "videos" / "s1"))
+    assert (one["format"], one["samples"]) == ("mot", 3)
+    assert "videos: 1 — allowed: 3 or more: each lies in" in words(one)
+
+
+def test_a_stray_truth_beside_class_folders_changes_nothing(tmp_path):
+    data = sequences(fill(tmp_path / "pets", each=30), 1, frames=2)
+    assert describe_source(str(data))["format"] == "image-folder"
+
+
 def test_stray_xml_and_json_beside_class_folders_change_nothing(tmp_path):
     data = fill(tmp_path / "pets")
     (data / "cat" / "0.xml").write_text(sheet(drawn()))
@@ -165,6 +191,7 @@ def test_only_some_pictures_of_many_are_opened_and_that_is_said(tmp_path, monkey
 
 def test_generated_scenes_are_described_too():
     assert describe_source("builtin:shapes")["task"] == "object-detection"
+    assert describe_source("builtin:shape-tracks")["task"] == "object-tracking"
 
 
 def test_on_the_base_install_pictures_are_not_opened_and_tables_name_the_extra(tmp_path, monkeypatch):
@@ -174,7 +201,8 @@ def test_on_the_base_install_pictures_are_not_opened_and_tables_name_the_extra(t
     assert describe_source(str(data))["max_corrupt"] is None
     (tmp_path / "t.csv").write_text("a,y\n1,2\n")
     put(tmp_path / "voc", "x", sheet(drawn()))
-    for name in ("t.csv", "voc"):
+    sequences(tmp_path / "mot", 3)
+    for name in ("t.csv", "voc", "mot"):
         with pytest.raises(MissingExtra):
             describe_source(str(tmp_path / name))
 

@@ -48,6 +48,27 @@ def test_a_folder_of_pictures_becomes_a_valid_spec_of_ten_lines(pictures: Path) 
     assert spec.deploy is not None
 
 
+def test_a_folder_of_videos_becomes_a_spec_for_tracking_whose_split_is_by_video(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    for video in range(8):
+        for part in ("img1", "gt"):
+            (tmp_path / "street" / f"v{video}" / part).mkdir(parents=True)
+        (tmp_path / "street" / f"v{video}" / "gt" / "gt.txt").write_text("1,1,1,1,10,20,1,1,1\n2,1,3,1,10,20,1,1,1\n")
+        for frame in (1, 2):
+            picture = Image.new("RGB", (64, 48), (video, frame, 0))
+            picture.save(tmp_path / "street" / f"v{video}" / "img1" / f"{frame:06d}.png")
+    proposal = propose("street")
+    assert proposal.notes == ("16 frames with 16 objects in 1 classes: pedestrian 16",)
+    spec = load_spec(proposal.path)
+    assert [task.name for task in spec.tasks] == ["object-tracking"]
+    assert (spec.data.format, spec.data.split.strategy, spec.model.name) == ("mot", "group", "yolo")
+    assert spec.gate[0].startswith("mota >=")
+
+
 def test_the_same_folder_gives_the_same_spec(pictures: Path) -> None:
     first = propose("My Pictures", Path("a.yaml")).text
     assert propose(str(pictures), Path("b.yaml")).text == first

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from headrace.data.table_facts import ColumnFacts
 
 TABLES = {"csv": (".csv", ".tsv", ".csv.gz", ".tsv.gz"), "parquet": (".parquet", ".pq")}
-SHEETS = (".xml", ".json")  # what annotations of pictures are written in
+SHEETS = (".xml", ".json", "gt.txt")  # what annotations of pictures and videos are written in
+TASKS = {"mot": "object-tracking"}  # of layouts of annotations, where it is not detection
 LABEL_NAMES = ("label", "target", "class", "category", "y", "species", "outcome")
 ID_NAMES = ("id", "uuid", "key")
 INDEX_NAMES = ("", "Unnamed: 0", "__index_level_0__")  # what pandas leaves behind
@@ -87,7 +88,7 @@ def _describe_images(source: Source, files: list[SourceFile]) -> dict[str, Any]:
 def _describe_annotated(source: Source, files: list[SourceFile]) -> dict[str, Any]:
     """Pictures with boxes; empty if there are none."""
     sheets = [file.path for file in files if file.path.lower().endswith(SHEETS)]
-    if not _can_open() and any("annotations" in path.lower() for path in sheets):
+    if not _can_open() and any("annotations" in path.lower() or path.endswith("gt/gt.txt") for path in sheets):
         raise MissingExtra("train", "looking into annotations of pictures")
     if not sheets or not _can_open():
         return {}
@@ -98,7 +99,7 @@ def _describe_annotated(source: Source, files: list[SourceFile]) -> dict[str, An
         return {}
     found = look_at(source, layout, MOST_OPENED)
     return {
-        **_record(source, layout, "object-detection", found["samples"], found["problems"]),
+        **_record(source, layout, TASKS.get(layout, "object-detection"), found["samples"], found["problems"]),
         "classes": found["classes"],
         "max_corrupt": _allowance(found["bad"], found["opened"]),
     }

@@ -50,7 +50,7 @@ class Mot(AnnotatedPictures):
     def entries(self, source: Source, request: Request, report: Report) -> list[Entry]:
         """See `AnnotatedPictures.entries`: the frames of every sequence that has a gt.txt."""
         paths = [file.path for file in source.files()]
-        sequences = sorted(path.removesuffix(TRUTH).rstrip("/") for path in paths if _is_truth(path))
+        sequences = sequences_in(paths)
         if not sequences:
             raise DataInvalid(
                 f"{source.address} holds no MOT sequence ({len(paths):,} files, no {TRUTH})",
@@ -71,8 +71,9 @@ class Mot(AnnotatedPictures):
         return entries
 
 
-def _is_truth(path: str) -> bool:
-    return path == TRUTH or path.endswith(f"/{TRUTH}")
+def sequences_in(paths: Sequence[str]) -> list[str]:
+    """The folders among PATHS that are a sequence, having a gt.txt; "" for the source itself."""
+    return sorted(path.removesuffix(TRUTH).rstrip("/") for path in paths if path == TRUTH or path.endswith(f"/{TRUTH}"))
 
 
 class _Sequence:

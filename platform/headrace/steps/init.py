@@ -16,7 +16,7 @@ from typing import Any
 from headrace.base import ids
 from headrace.base.errors import Finding, InvalidInput
 from headrace.spec import load_spec
-from headrace.spec.model import TABLE_FORMATS
+from headrace.spec.model import GROUPED_FORMATS, TABLE_FORMATS
 from headrace_models import catalog
 
 STEPS_WANTED = 600  # optimizer steps after which small models on small data have learned most of what they will
@@ -46,8 +46,8 @@ def propose(source: str, path: Path | None = None, *, force: bool = False) -> Pr
     """Look at SOURCE and write a spec for it.
 
     Args:
-        source: a folder of pictures in one folder a class or with annotations (VOC, COCO), a CSV or Parquet file, or an
-            fsspec URL of such.
+        source: a folder of pictures in one folder a class or with annotations (VOC, COCO), of videos (MOT), a CSV or
+            Parquet file, or an fsspec URL of such.
         path: the spec's file; by default in the working directory, called after SOURCE.
         force: write over a file that is there.
 
@@ -99,10 +99,10 @@ def compose(name: str, found: Mapping[str, Any], source: str) -> str:
 def summary(found: Mapping[str, Any]) -> str:
     """What was FOUND, in one line."""
     count = found.get("samples")
-    what = "rows" if found["format"] in TABLE_FORMATS else "images"
+    what = "rows" if found["format"] in TABLE_FORMATS else "frames" if found["format"] in GROUPED_FORMATS else "images"
     told = what if count is None else f"{count:,} {what}"
     classes = found.get("classes") or {}
-    if found["task"] == "object-detection":
+    if catalog.tasks()[found["task"]].label_kind == "annotation":
         told += f" with {sum(classes.values()):,} objects"
     if classes:
         listed = [f"{name} {number:,}" for name, number in list(classes.items())[:LISTED_CLASSES]]
