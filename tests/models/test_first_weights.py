@@ -14,6 +14,7 @@ from conftest import png
 from safetensors.torch import save_file
 from torchvision.models import Weights, WeightsEnum
 
+from headrace.base.errors import InvalidInput
 from headrace.base.jsonfile import sha256_of_file
 from headrace.spec import load_spec
 from headrace.steps.first_weights import with_stored_weights
@@ -161,6 +162,17 @@ def test_the_head_of_a_package_of_other_classes_starts_anew_though_its_shape_fit
     model, matching = begun(part, task_of("abc"))
     assert set(matching.loaded) == set(given)
     assert all(torch.equal(model.state_dict()[name], value) for name, value in given.items())
+
+
+def test_a_package_that_says_nothing_of_classes_is_taken_by_shape_and_a_torn_one_refused(tmp_path: Path) -> None:
+    given = packed(task_of("abc"), tmp_path)
+    part = {"name": "resnet8", "args": {"width": 4}, "init_from": str(tmp_path)}
+    for text in ("{}", '{"task": {"name": "mine", "schema": {}}}', '{"task": {"name": "mine"}}'):
+        (tmp_path / "headrace.json").write_text(text)
+        assert set(begun(part, task_of("xyz"))[1].loaded) == set(given)
+    (tmp_path / "headrace.json").write_text('{"task"')
+    with pytest.raises(InvalidInput, match=r"headrace\.json is no JSON"):
+        begun(part, task_of("xyz"))
 
 
 def test_asking_for_the_head_draws_no_random_numbers(tmp_path: Path) -> None:

@@ -19,10 +19,11 @@ from headrace_models.tasks.base import Arrays
 Record = Mapping[str, Any]
 
 
-def classes_of(task: Record) -> list[str]:
-    """The classes that the record of a task names; those of tasks that are joined are the same."""
-    first = task["tasks"][0] if "tasks" in task else task
-    return list(first["schema"]["classes"])
+def classes_of(task: Record) -> list[str] | None:
+    """The classes that the record of a task names, if it names any; those of tasks that are joined are the same."""
+    first = task["tasks"][0] if task.get("tasks") else task
+    classes = (first.get("schema") or {}).get("classes")
+    return None if classes is None else list(classes)
 
 
 def head_of_others(part: Record, task: Task, code: Path | None, example: Arrays, theirs: Record) -> set[str]:
@@ -31,7 +32,7 @@ def head_of_others(part: Record, task: Task, code: Path | None, example: Arrays,
     The model is built once more, for one class more; EXAMPLE is a request of one sample.
     """
     own = task.to_record()
-    if classes_of(own) == classes_of(theirs):
+    if classes_of(theirs) in (None, classes_of(own)):
         return set()
     wider = task_from_record(_with_a_class_more(own))
     with torch.random.fork_rng(devices=[]):

@@ -102,13 +102,17 @@ def read_weights(uri: str) -> dict[str, torch.Tensor]:
 
 
 def read_task(uri: str) -> dict[str, Any] | None:
-    """What the package at URI says of its task; None where URI is not a package's folder."""
+    """What the package at URI says of its task; None where URI is not a package's folder. Raises as `read_weights`."""
     filesystem, path = open_filesystem(uri)
     manifest = f"{path.rstrip('/')}/headrace.json"
     with reached(uri, filesystem):
         if path.endswith(".safetensors") or not filesystem.exists(manifest):
             return None
-        record = json.loads(read_whole(filesystem, manifest))
+        text = read_whole(filesystem, manifest)
+    try:
+        record = json.loads(text)
+    except ValueError as error:
+        raise InvalidInput(f"model.init_from: {manifest} is no JSON: {error}", action="give a whole package") from error
     task = record.get("task") if isinstance(record, dict) else None
     return task if isinstance(task, dict) else None
 
