@@ -13,6 +13,10 @@ from conftest import png
 from torch import Tensor, nn
 
 from headrace.base.errors import InvalidInput
+from headrace.store import Store
+from headrace.training.evaluate import Evaluator, evaluation_uri
+from headrace.training.group import Group
+from headrace.training.progress import Teller
 from headrace_models import catalog
 from headrace_models.package import build_model, load_package, write_package
 from headrace_models.tasks import Sample, Schema, Task, build_task
@@ -200,21 +204,53 @@ def test_one_network_for_several_tasks_is_explained_by_its_classification() -> N
     assert not network._forward_hooks
 
 
-def test_a_package_is_explained_as_it_is_judged(tmp_path: Path) -> None:
-    task = prepared(explain="grad-cam")
-    record = {"name": "resnet8", "args": {"width": 4}}
-    sample = Sample("x", png(RANDOM.integers(0, 256, (64, 64, 3), dtype=np.uint8)))
-    write_package(
-        tmp_path / "p",
+def colour(label: str) -> Sample:
+    return Sample("x", png(RANDOM.integers(0, 256, (64, 64, 3), dtype=np.uint8)), {"label": label})
+
+
+def packed(folder: Path, task: Task, name: str) -> str:
+    record = {"name": name, "args": dict(catalog.models()[name].debug)}
+    return write_package(
+        folder,
         task=task,
         model=build_model(record, task),
         model_record=record,
         code_folder=None,
         provenance={},
-        example=task.request([sample]),
+        example=task.request([colour("across")]),
     )
+
+
+def test_a_package_is_explained_as_it_is_judged(tmp_path: Path) -> None:
+    packed(tmp_path / "p", prepared(explain="grad-cam"), "resnet8")
     package = load_package(tmp_path / "p")
     shown = examples()
     package.forward(package.task.collate(shown))  # under inference_mode, with the same normalisation
     (figure,) = package.task.explanations(package.model, shown).values()
     assert len([axes for axes in figure.axes if len(axes.images) == 2]) == 3
+
+
+class Whole(list[Sample]):
+    """The test split as who draws it asks for it."""
+
+    def label(self, index: int) -> str:
+        return str(self[index].labels["label"])
+
+
+@pytest.mark.parametrize("name", ["resnet8", "mlp"])
+def test_an_evaluation_draws_the_maps_or_tells_why_there_are_none(
+    tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HEADRACE_EVENTS", raising=False)
+    store = Store(str(tmp_path / "store"))
+    sha256 = packed(tmp_path / "p", prepared(explain="grad-cam"), name)
+    uri = store.put_folder(tmp_path / "p", store.uri("packages", sha256), marker="headrace.json")
+    test = Whole([colour(SCHEMA.classes[n % 2]) for n in range(6)])
+    alone = Group(0, 1, torch.device("cpu"))
+    evaluator = Evaluator(store, "split", test, lambda: test, SCHEMA, alone, Teller(speaks=True))  # type: ignore[arg-type,return-value]
+    record = evaluator.write(evaluator.measure(uri, ["image-classification"]))
+    assert record["samples"] == 6
+    drawn = {path.name for path in Path(store.path(evaluation_uri(store, sha256, "split"))).with_suffix("").iterdir()}
+    assert {"example_predictions.png", "class_report.png", "confusion_matrix.png"} <= drawn
+    assert ("grad_cam.png" in drawn) is (name == "resnet8")
+    assert ("mlp is not explained: the network has no layer" in capfd.readouterr().err) is (name == "mlp")
