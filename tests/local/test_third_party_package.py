@@ -17,9 +17,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 import tritonclient.http as triton
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "plug_in"
@@ -93,6 +95,8 @@ def test_the_package_is_seen_where_models_are_listed_and_specs_are_judged(headra
     shown = headrace("models", "dot-counter")
     for words in ("package: headrace-counting 1.0.0", "[batch, 1, height, width]", "width: integer = 16"):
         assert words in shown
+    schema = json.loads(headrace("schema"))
+    jsonschema.validate(yaml.safe_load((EXAMPLE / "counting.yaml").read_text()), schema)
     finding = headrace("plan", "counting.yaml", "--set", "model=dot-countr", "--json", code=2)["findings"][0]
     assert finding["allowed"].split(", ")[0] == "dot-counter"
 
