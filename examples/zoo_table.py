@@ -148,7 +148,7 @@ def learned(given: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, An
     from headrace_models.package.load import load_package
 
     client, version = _version(result)
-    history = client.get_metric_history(version.run_id, "train.loss")
+    history = client.get_metric_history(version.run_id, "train.samples_per_second")
     manifest = _manifest(version)
     sizes = [len(manifest.shard("train", rank, WORKERS)) for rank in range(WORKERS)]
     batches = share_out(int(given["train"]["batch_size"]), sizes).batches
