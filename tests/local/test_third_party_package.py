@@ -93,7 +93,7 @@ def result(headrace: Headrace) -> Any:
 def test_the_package_is_seen_where_models_are_listed_and_specs_are_judged(headrace: Headrace) -> None:
     assert "dot-counter" in headrace("models")
     shown = headrace("models", "dot-counter")
-    for words in ("package: headrace-counting 1.0.0", "[batch, 1, height, width]", "width: integer = 16"):
+    for words in ("package: headrace-counting 1.0.0", "[batch, 1, height, width]", "width: integer (at least"):
         assert words in shown
     schema = json.loads(headrace("schema"))
     jsonschema.validate(yaml.safe_load((EXAMPLE / "counting.yaml").read_text()), schema)
