@@ -325,7 +325,7 @@ def test_a_model_that_counts_is_the_same_to_the_bit_where_a_worker_was_killed(
     """examples/own_mixture: statistics of two workers, in the same epochs, checkpoints and packages as gradients."""
     sha256, tar = pack_code(MIXTURE)
     code = {"sha256": sha256, "uri": runs.store.write_bytes(runs.store.uri("code", f"{sha256}.tar"), tar)}
-    args = {"components": 3, "tolerance": -1.0}  # never settled: all epochs are done
+    args = {"components": 3, "tolerance": -1e9}  # never settled, though shifted pictures let the loss rise
     model = {"name": "mixture:Mixtures", "args": args, "code": code, "init_from": None, "freeze": []}
     nothing = {"optimizer": {"name": "adam", "args": {}}, "schedule": {"name": "constant", "args": {}}}
     nothing |= {"accumulate_steps": 1, "clip_norm": None, "ema_decay": None}

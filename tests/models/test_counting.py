@@ -17,8 +17,10 @@ from sklearn.mixture import GaussianMixture
 from headrace.base.errors import InvalidInput, SpecInvalid
 from headrace.spec import load_spec
 from headrace.training.batches import Examples, share_out
+from headrace.training.checkpoint import read_checkpoint, write_checkpoint
 from headrace.training.components import make_learner, make_model, make_objective
 from headrace.training.progress import Teller
+from headrace.training.state import weights_of
 from headrace_models.package import build_model, load_package, write_package
 from headrace_models.tasks import Task
 from headrace_models.tasks.base import Sample
@@ -105,6 +107,27 @@ def test_the_example_reads_digits_and_its_loss_never_rises(digits: Any, learned:
     )
     loaded = load_package(tmp_path / "p")
     assert torch.equal(loaded.forward(rows), model(*task.inputs(rows)))
+
+
+def test_going_on_from_a_checkpoint_gives_the_same_bits(digits: Any, learned: Any, tmp_path: Path) -> None:
+    training, _, schema = digits
+    task = learned("image-classification", training, schema)
+
+    def learns(model: Any, first: int, last: int) -> None:
+        learner, examples, schedule = learner_of(task, training, model)
+        for epoch in range(first, last + 1):
+            learner.epoch(epoch, learner.batches(examples, schedule, seed=0, epoch=epoch), schedule, SILENT, last)
+
+    torch.manual_seed(0)
+    straight: Any = build_model(model_part(components=3), task, CODE)
+    learns(straight, 1, 3)
+    write_checkpoint(tmp_path, weights_of(straight), {})
+    resumed: Any = build_model(model_part(components=3), task, CODE)
+    resumed.load_state_dict(read_checkpoint(tmp_path)[0])
+    for model in (straight, resumed):
+        learns(model, 4, 8)
+    for name, value in straight.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
 
 
 def test_training_ends_where_it_would_change_nothing_any_more(digits: Any, learned: Any) -> None:
