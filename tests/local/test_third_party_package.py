@@ -21,7 +21,8 @@ import jsonschema
 import numpy as np
 import pytest
 import tritonclient.http as triton
-import yaml
+
+from headrace.spec.yaml_reader import read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "plug_in"
@@ -96,7 +97,7 @@ def test_the_package_is_seen_where_models_are_listed_and_specs_are_judged(headra
     for words in ("package: headrace-counting 1.0.0", "[batch, 1, height, width]", "width: integer (at least"):
         assert words in shown
     schema = json.loads(headrace("schema"))
-    jsonschema.validate(yaml.safe_load((EXAMPLE / "counting.yaml").read_text()), schema)
+    jsonschema.validate(read_yaml((EXAMPLE / "counting.yaml").read_text()).value, schema)
     finding = headrace("plan", "counting.yaml", "--set", "model=dot-countr", "--json", code=2)["findings"][0]
     assert finding["allowed"].split(", ")[0] == "dot-counter"
 
