@@ -426,12 +426,28 @@ def test_a_grey_picture_has_regions_too(learned: Any) -> None:
     assert overlap(torch.from_numpy(example["boxes"]), found).max() > 0.8
 
 
-# small sizes on shapes, as examples/zoo says
+# as examples/zoo trains them on shapes, but smaller pictures, fewer regions and half the epochs: `make zoo` has it all
 
 
-@pytest.mark.parametrize(("name", "least"), [("faster-rcnn", 0.8), ("fast-rcnn", 0.8), ("rcnn", 0.7)])
-def test_a_small_detector_finds_shapes(shapes: Any, name: str, least: float) -> None:
-    """Seed 0, one thread; measured values stand in docs/models/detection.md."""
-    done = zoo.train(zoo.example(name), *shapes)
+@pytest.mark.parametrize(
+    ("name", "args", "epochs", "least"),
+    [
+        ("faster-rcnn", {"sampled": 32, "proposals": 50}, 10, 0.5),  # measured: .68, 19 s
+        ("fast-rcnn", {"sampled": 32}, 10, 0.7),  # .83, 13 s
+        ("rcnn", {}, 5, 0.7),  # .88, 10 s
+    ],
+)
+def test_a_small_detector_finds_shapes(shapes: Any, name: str, args: dict[str, Any], epochs: int, least: float) -> None:
+    """Seed 0, one thread; weights that learned nothing have .00 to .09."""
+    spec = zoo.example(name)
+    (task,), model, settings = spec["tasks"], spec["model"], spec["train"]
+    done = zoo.train(
+        {
+            "tasks": [{**task, "args": {**task["args"], "image_size": 64}}],
+            "model": {**model, "args": {**model["args"], **args}},
+            "train": {**settings, "epochs": epochs, "batch_size": 8},
+        },
+        *shapes,
+    )
     assert done.metrics["map50"] >= least
     assert done.losses[-1] < done.losses[0] / 2
