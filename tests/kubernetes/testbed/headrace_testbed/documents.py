@@ -24,6 +24,7 @@ tasks = st.sampled_from(
 def documents(draw: st.DrawFn) -> dict[str, Any]:
     train, validation, test = draw(shares)
     workers = sorted([draw(st.integers(1, 8)), draw(st.integers(1, 8))])
+    watched = [{}, {"metric": "log_loss", "patience": 3, "min_delta": 1.0}] if validation else []  # it needs samples
     return {
         "name": "digits",
         "task": draw(tasks),
@@ -57,7 +58,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
             "clip_norm": draw(st.sampled_from([None, 0.5, 1.0])),
             "ema_decay": draw(st.sampled_from([None, 0.999])),
             "parallel": draw(st.sampled_from(["ddp", "fsdp"])),
-            "early_stop": draw(st.sampled_from([None, {}, {"metric": "log_loss", "patience": 3, "min_delta": 1.0}])),
+            "early_stop": draw(st.sampled_from([None, *watched])),
             "checkpoint_every_epochs": draw(st.integers(1, 5)),
             "max_failures": draw(st.integers(0, 5)),
             "resources": {"cpus_per_worker": draw(st.integers(1, 8))},
