@@ -2,7 +2,7 @@
 
 Each spec of examples/zoo goes through `headrace run` with two Ray workers, in a home of its own where nothing is
 cached; then tritonclient sends the endpoint one V2 request made of test samples, whose answer must be the registered
-package's own. What came of it is kept in build/zoo, one file a spec, and all of it is written to docs/models/zoo.md.
+package's own. What came of it is kept in docs/models/zoo.json, a row a spec, from which docs/models/zoo.md is written.
 
     make zoo                               # all, one after the other: about three quarters of an hour on two cores
     make zoo ONLY="yolo unet"              # these; the other rows stay as they were
@@ -27,7 +27,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 SPECS = ROOT / "examples" / "zoo"
-KEPT = ROOT / "build" / "zoo"
+KEPT = ROOT / "docs" / "models" / "zoo.json"
 TABLE = ROOT / "docs" / "models" / "zoo.md"
 HEADRACE = str(Path(sys.executable).with_name("headrace"))
 WORKERS = 2
@@ -64,7 +64,6 @@ def main() -> int:
     given = parser.parse_args()
     specs = chosen(given.only)
     if not given.table:
-        KEPT.mkdir(parents=True, exist_ok=True)
         # A home's path must be short: Ray puts sockets into it.
         home = Path(tempfile.mkdtemp(prefix="hz", dir="/tmp" if Path("/tmp").is_dir() else None))  # noqa: S108
         os.environ["HEADRACE_HOME"] = str(home)
@@ -72,12 +71,12 @@ def main() -> int:
             for place, path in enumerate(specs, 1):
                 print(f"\n== {path.stem} ({place} of {len(specs)})", flush=True)
                 row = run(path, given.bccd)
-                (KEPT / f"{path.stem}.json").write_text(json.dumps(row, indent=1, sort_keys=True) + "\n")
+                keep(row)
                 print(f"   {verdict(row)}", flush=True)
         finally:
             subprocess.run([HEADRACE, "down", "--yes"], check=False)
             shutil.rmtree(home, ignore_errors=True)
-    rows = [json.loads(kept.read_text()) for path in chosen([]) if (kept := KEPT / f"{path.stem}.json").exists()]
+    rows = kept()
     if rows:
         TABLE.write_text(page(rows), encoding="utf-8")
         print(f"\n{TABLE.relative_to(ROOT)}: {len(rows)} of {len(chosen([]))} specs")
@@ -93,6 +92,20 @@ def chosen(names: Sequence[str]) -> list[Path]:
     if unknown := sorted(set(names) - set(paths)):
         sys.exit(f"there is no spec {', '.join(unknown)} in {SPECS.relative_to(ROOT)}; there are: {', '.join(paths)}")
     return [paths[name] for name in names or paths]
+
+
+def kept() -> list[dict[str, Any]]:
+    """The rows that there are, in the table's order; those of specs that are gone are left out."""
+    rows = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else {}
+    return [rows[path.stem] for path in chosen([]) if path.stem in rows]
+
+
+def keep(row: Mapping[str, Any]) -> None:
+    """Put ROW in the place of an older one, if there is one; one that was left out replaces none."""
+    rows = {each["spec"]: each for each in kept()}
+    if "left_out" not in row or row["spec"] not in rows:
+        rows[row["spec"]] = row
+    KEPT.write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 # one system
