@@ -378,6 +378,27 @@ def test_of_many_classes_the_five_likeliest_are_told_by_name() -> None:
     assert answer["top_scores"] == pytest.approx(np.take_along_axis(answer["probabilities"], wanted, axis=1))
 
 
+@pytest.mark.parametrize("classes", [4, 10, 40])
+def test_of_equally_likely_classes_the_answer_tells_the_one_that_is_judged(classes: int) -> None:
+    names = tuple(f"c{n:02}" for n in range(classes))
+    task = build_task({"name": "image-classification"}, Schema("label", names))
+    votes = np.random.default_rng(1).multinomial(5, [1 / classes] * classes, size=300)
+    scores = torch.from_numpy((votes + 1 / classes) / 6).float().log()  # shares of five neighbours' votes
+    near = torch.full((1, classes), 1.0)
+    near[0, -1] += 2**-23  # less than probabilities of float32 can tell
+    scores = torch.cat([scores, near])
+    answer = task.postprocess(scores, {})
+    for row, label in enumerate(answer["label"]):
+        metrics = task.new_metrics()
+        metrics.update(scores[row : row + 1], {"label": torch.tensor([0])})
+        assert isinstance(metrics, ClassificationMetrics)
+        assert label == names[int(metrics.confusion[0].argmax())]
+    assert answer["label"].tolist() == [names[place] for place in scores.argmax(dim=1).tolist()]
+    assert answer["label"].tolist() == answer["top_labels"][:, 0].tolist()
+    wanted = np.argsort(-votes, axis=1, kind="stable")[:, :5]
+    assert answer["top_labels"][:300].tolist() == [[names[place] for place in row] for row in wanted]
+
+
 def objects(*values: Any) -> np.ndarray:
     array = np.empty(len(values), dtype=object)
     array[:] = values

@@ -116,9 +116,12 @@ class Classification(Task):
 
     def postprocess(self, outputs: Any, batch: Batch) -> Arrays:
         """The likeliest class (`label`, str), its probability (`score`), and those of all classes in order; the TOLD
-        likeliest classes, or all if there are fewer, and their probabilities, the likeliest first."""
-        probabilities = self.scores(outputs).float().softmax(dim=1)
-        scores, places = (part.cpu().numpy() for part in probabilities.topk(min(TOLD, len(self.classes)), dim=1))
+        likeliest classes, or all if there are fewer, and their probabilities, the likeliest first. Equally likely ones
+        come in the order of the classes, so that `label` is the class that the metrics judge."""
+        given = self.scores(outputs)
+        probabilities = given.float().softmax(dim=1)
+        ranked = given.double().log_softmax(dim=1).sort(dim=1, descending=True, stable=True).indices[:, :TOLD]
+        scores, places = probabilities.gather(1, ranked).cpu().numpy(), ranked.cpu().numpy()
         labels = np.array(self.classes, dtype=object)[places]
         return {
             "label": np.ascontiguousarray(labels[:, 0]),
