@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -137,8 +138,9 @@ def test_a_head_is_what_depends_on_the_number_of_classes(
     model: dict[str, Any], tasks: tuple[str, ...], head: set[str]
 ) -> None:
     own, others = task_of("abc", tasks), task_of("xyz", tasks)
-    assert head_of_others(model, own, None, {}, others.to_record()) == head
-    assert head_of_others(model, own, None, {}, own.to_record()) == set()
+    shapes = {name: tuple(value.shape) for name, value in build_model(model, own).state_dict().items()}
+    assert head_of_others(model, own, None, {}, shapes, others.to_record()) == head
+    assert head_of_others(model, own, None, {}, shapes, own.to_record()) == set()
 
 
 def packed(task: Task, folder: Path) -> dict[str, torch.Tensor]:
@@ -162,6 +164,37 @@ def test_the_head_of_a_package_of_other_classes_starts_anew_though_its_shape_fit
     model, matching = begun(part, task_of("abc"))
     assert set(matching.loaded) == set(given)
     assert all(torch.equal(model.state_dict()[name], value) for name, value in given.items())
+
+
+THREE = """
+from torch import nn
+
+
+class Three(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        if num_classes != 3:
+            raise ValueError(f"made for 3 classes, not for {num_classes}")
+        self.head = nn.Linear(4, num_classes)
+"""
+
+
+def test_a_network_made_for_one_number_of_classes_is_matched_by_shape_and_told_so(tmp_path: Path) -> None:
+    (tmp_path / "three.py").write_text(THREE)
+    given = {"head.weight": torch.rand(3, 4), "head.bias": torch.rand(3)}
+    base = tmp_path / "base"
+    base.mkdir()
+    save_file(given, base / "model.safetensors")
+    (base / "headrace.json").write_text(json.dumps({"task": task_of("abc").to_record()}))
+    part = {"name": "three:Three", "args": {}, "init_from": str(base)}
+    heard: list[Matching] = []
+    model = make_model(part, task_of("xyz"), tmp_path, {}, on_init=heard.append)
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in given.items())
+    (matching,) = heard
+    assert set(matching.loaded) == set(given)
+    assert "what its head is cannot be told" in str(matching)
+    assert "made for 3 classes, not for 4" in str(matching)
+    assert all(isinstance(names, list) for names in matching.to_record().values())
 
 
 def test_a_package_that_says_nothing_of_classes_is_taken_by_shape_and_a_torn_one_refused(tmp_path: Path) -> None:

@@ -56,7 +56,8 @@ def make_model(
     model = build_model(part, task, code_folder)
     materialise(model, task, example)
     if on_init is not None and part.get("init_from"):
-        head = partial(head_of_others, part, task, code_folder, example)
+        shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+        head = partial(head_of_others, part, task, code_folder, example, shapes)
         on_init(load_weights(model, str(part["init_from"]), head))
     if part.get("freeze"):
         freeze(model, part["freeze"])

@@ -12,11 +12,13 @@ from typing import Any
 
 import torch
 
+from headrace.base.errors import HeadraceError, InvalidInput
 from headrace_models.package import build_model, materialise
 from headrace_models.tasks import Task, task_from_record
 from headrace_models.tasks.base import Arrays
 
 Record = Mapping[str, Any]
+Shape = tuple[int, ...]
 
 
 def classes_of(task: Record) -> list[str] | None:
@@ -26,18 +28,28 @@ def classes_of(task: Record) -> list[str] | None:
     return None if classes is None else list(classes)
 
 
-def head_of_others(part: Record, task: Task, code: Path | None, example: Arrays, theirs: Record) -> set[str]:
+def head_of_others(
+    part: Record, task: Task, code: Path | None, example: Arrays, shapes: Mapping[str, Shape], theirs: Record
+) -> set[str]:
     """The weights of the model PART's head for TASK, if the record THEIRS of a task has other classes; else none.
 
-    The model is built once more, for one class more; EXAMPLE is a request of one sample.
+    The model, whose weights have SHAPES, is built once more, for one class more; EXAMPLE is a request of one sample.
+
+    Raises:
+        InvalidInput: it cannot be built for another number of classes than its own.
     """
     own = task.to_record()
     if classes_of(theirs) in (None, classes_of(own)):
         return set()
-    wider = task_from_record(_with_a_class_more(own))
-    with torch.random.fork_rng(devices=[]):
-        shapes = [_shapes(part, each, code, example) for each in (task, wider)]
-    return {name for name, shape in shapes[0].items() if shapes[1].get(name) != shape}
+    try:
+        with torch.random.fork_rng(devices=[]):
+            wider = _shapes(part, task_from_record(_with_a_class_more(own)), code, example)
+    except Exception as error:  # a user's own code, or a plug-in's, may be made for this number of classes alone
+        why = error.message if isinstance(error, HeadraceError) else f"{type(error).__name__}: {error}"
+        raise InvalidInput(
+            f"{part['name']} cannot be built for one class more: {why}", action="have it take any number of classes"
+        ) from error
+    return {name for name, shape in shapes.items() if wider.get(name) != shape}
 
 
 def _with_a_class_more(task: Record) -> dict[str, Any]:
@@ -46,7 +58,7 @@ def _with_a_class_more(task: Record) -> dict[str, Any]:
     return {**task, "schema": {**task["schema"], "classes": [*task["schema"]["classes"], "one class more"]}}
 
 
-def _shapes(part: Record, task: Task, code: Path | None, example: Arrays) -> dict[str, tuple[int, ...]]:
+def _shapes(part: Record, task: Task, code: Path | None, example: Arrays) -> dict[str, Shape]:
     model = build_model(part, task, code)
     materialise(model, task, example)
     return {name: tuple(value.shape) for name, value in model.state_dict().items()}

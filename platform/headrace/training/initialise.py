@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -26,7 +26,8 @@ class Matching:
     """Which of the given weights fit, by name.
 
     Initialised anew are `reshaped` (same name, other shape), `other_classes` (the head of a model of other classes),
-    `not_finite` (the given ones are no numbers) and `missing`; `unused` are given ones of no name.
+    `not_finite` (the given ones are no numbers) and `missing`; `unused` are given ones of no name. `by_shape` says why
+    nothing but shapes was gone by, where the classes are others and the head cannot be told.
     """
 
     loaded: tuple[str, ...]
@@ -35,6 +36,7 @@ class Matching:
     unused: tuple[str, ...]
     other_classes: tuple[str, ...] = ()
     not_finite: tuple[str, ...] = ()
+    by_shape: str = ""
 
     def __str__(self) -> str:
         told = [
@@ -45,11 +47,16 @@ class Matching:
             ("of the given ones not used", self.unused),
         ]
         parts = [f"{len(names)} {what} ({_some(names)})" for what, names in told if names]
+        if self.by_shape:
+            parts.append(
+                "its classes are others, but what its head is cannot be told, so that a head of this shape was taken "
+                f"too: {self.by_shape}"
+            )
         return "; ".join([f"{len(self.loaded)} weights loaded", *parts])
 
     def to_record(self) -> dict[str, list[str]]:
         """All names, as plain JSON values."""
-        return {kind: list(names) for kind, names in asdict(self).items()}
+        return {kind: list(names) for kind, names in asdict(self).items() if kind != "by_shape"}
 
 
 def _some(names: Sequence[str]) -> str:
@@ -124,7 +131,7 @@ def load_weights(
 
     Args:
         head_of_others: of MODEL's weights, the head, where the task of the package at URI has other classes than MODEL
-            has; else nothing.
+            has; else nothing. Where it raises InvalidInput, shapes alone are gone by.
 
     Raises:
         InvalidInput: not one weight fits, or nothing can be read.
@@ -132,10 +139,11 @@ def load_weights(
     given = read_weights(uri)
     theirs = read_task(uri) if head_of_others is not None else None
     own = model.state_dict()
+    head, by_shape = _head(head_of_others, theirs)
     matching = match_weights(
         {name: tuple(value.shape) for name, value in own.items()},
         {name: tuple(value.shape) for name, value in given.items()},
-        head_of_others(theirs) if head_of_others is not None and theirs is not None else (),
+        head,
         {name for name, value in given.items() if not torch.isfinite(value).all()},
     )
     if not matching.loaded:
@@ -144,7 +152,19 @@ def load_weights(
             action=f"its own are named like {_some(list(own))}, the given ones like {_some(list(given))}",
         )
     model.load_state_dict({name: given[name] for name in matching.loaded}, strict=False)
-    return matching
+    return replace(matching, by_shape=by_shape)
+
+
+def _head(
+    head_of_others: Callable[[dict[str, Any]], Collection[str]] | None, theirs: dict[str, Any] | None
+) -> tuple[Collection[str], str]:
+    """The head of other classes, and why it cannot be told where that is so."""
+    if head_of_others is None or theirs is None:
+        return (), ""
+    try:
+        return head_of_others(theirs), ""
+    except InvalidInput as error:
+        return (), error.message
 
 
 def frozen_names(names: Iterable[str], patterns: Sequence[str]) -> set[str]:
