@@ -123,6 +123,33 @@ def test_first_weights_by_alias_are_the_package_that_it_names_now(store: Store) 
         with_stored_weights(record, store, no_version)
 
 
+def begun_with(record: dict[str, Any], store: Store, attempt: str, package: str | None = None) -> str:
+    """What the train part of RECORD's ATTEMPT begins with, while a reference names PACKAGE."""
+    found = None if package is None else SimpleNamespace(package_uri=package)
+    arguments = prepare(request(record), store, attempt, lambda reference: found)
+    return str(store.read_json(arguments["train_spec"])["model"]["init_from"])
+
+
+def test_a_later_attempt_begins_with_the_version_that_the_first_found(store: Store) -> None:
+    record = spec(model={"name": "resnet8", "init_from": "digits@champion"})
+    assert [begun_with(record, store, "1", "/old"), begun_with(record, store, "2", "/new")] == ["/old", "/old"]
+    assert begun_with(record, store, "3") == "/old"  # the version is gone
+    other = spec(model={"name": "resnet8", "init_from": "digits@other"})
+    assert begun_with(other, store, "4", "/new") == "/new"
+
+
+def test_a_later_attempt_needs_no_file_of_first_weights(store: Store, tmp_path: Path) -> None:
+    weights = tmp_path / "w.safetensors"
+    weights.write_bytes(b"weights")
+    record = spec(model={"name": "resnet8", "init_from": str(weights)})
+    first = begun_with(record, store, "1")
+    weights.write_bytes(b"others")
+    assert begun_with(record, store, "2") == first
+    weights.unlink()
+    assert begun_with(record, store, "3") == first
+    assert Path(first).read_bytes() == b"weights"
+
+
 def test_the_champion_is_named_only_if_a_check_asks_for_it() -> None:
     assert champion_reference(spec(register={}, gate=["accuracy >= 0.1"])) == ""
     assert champion_reference(spec(register={}, gate=["accuracy >= champion"])) == "digits@champion"

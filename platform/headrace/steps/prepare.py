@@ -14,7 +14,7 @@ from headrace.spec.gate import parse_check
 from headrace.spec.parts import split_part, step_parts
 from headrace.steps.first_weights import with_stored_weights
 from headrace.store import Store
-from headrace.store.step_files import write_note
+from headrace.store.step_files import read_note, write_note
 
 Arguments = dict[str, str]  # of the pipeline
 
@@ -31,7 +31,7 @@ def prepare(request: Mapping[str, Any], store: Store, attempt: str, resolve: Cal
     """
     from headrace.data import fingerprint_source
 
-    spec = with_stored_weights(request["spec"], store, resolve)
+    spec = _with_first_attempts_weights(request, store, resolve)
     write_run_notes(request, store)
     parts = stored_parts(spec, store)
     return {
@@ -41,6 +41,21 @@ def prepare(request: Mapping[str, Any], store: Store, attempt: str, resolve: Cal
         "champion": champion_reference(spec),
         **parts,
     }
+
+
+def _with_first_attempts_weights(
+    request: Mapping[str, Any], store: Store, resolve: Callable[[str], Any]
+) -> dict[str, Any]:
+    """The spec of REQUEST with `model.init_from` as the run's first attempt found it: an alias moves, a file goes."""
+    spec, run_id = request["spec"], request["run_id"]
+    given = spec["model"]["init_from"]
+    kept = read_note(store, run_id, "init_from") or {}
+    if given is not None and kept.get("given") == given:
+        return {**spec, "model": {**spec["model"], "init_from": kept["stored"]}}
+    settled = with_stored_weights(spec, store, resolve)
+    if given is not None:
+        write_note(store, run_id, "init_from", {"given": given, "stored": settled["model"]["init_from"]})
+    return settled
 
 
 def write_run_notes(request: Mapping[str, Any], store: Store) -> None:
