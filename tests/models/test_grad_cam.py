@@ -188,6 +188,22 @@ def test_a_branch_that_the_scores_do_not_depend_on_is_passed_over() -> None:
     assert find_layer(network, network, torch.randn(1, 1, 8, 8)).name == "body"
 
 
+@pytest.mark.parametrize("size", [64, 96])
+@pytest.mark.parametrize("name", ["alexnet", "vgg11"])
+def test_a_pool_that_enlarges_is_passed_over_unless_it_is_named(name: str, size: int) -> None:
+    torch.manual_seed(0)
+    task = prepared(size)
+    record = {"name": name, "args": dict(catalog.models()[name].debug)}
+    network = build_model(record, task).eval()
+    (pictures,) = task.inputs(task.collate(examples(size=size)))
+    (pool,) = [each for each, module in network.named_modules() if isinstance(module, nn.AdaptiveAvgPool2d)]
+    found = find_layer(network, network, pictures[:1])
+    assert found.name != pool
+    assert find_layer(network, network, pictures[:1], pool).name == pool
+    maps, _ = grad_cam(network, network, pictures)
+    assert all(heat.max() > heat.min() for heat in maps), found
+
+
 def test_nothing_is_drawn_unless_it_is_asked_for() -> None:
     network = build_model({"name": "resnet8", "args": {"width": 4}}, prepared()).eval()
     assert prepared().explanations(network, examples()) == {}

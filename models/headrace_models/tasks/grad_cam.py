@@ -4,7 +4,8 @@
     map     = ReLU(sum over k of alpha_k A_k)      A_k: channel k of the last layer that has places
 
 The layer is found by watching one picture go through: the last module whose output is `[batch, channels, height,
-width]` with more than one place, and on which the score depends. The network is used as it is and left as it was.
+width]` with more than one place, and on which the score depends. One that enlarges its input, as an adaptive pool may,
+made its places up: it is passed over unless it is named. The network is used as it is and left as it was.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ class Layer(NamedTuple):
 
     name: str
     call: int
+
+
+See = Callable[[Layer, Tensor, bool], Tensor | None]  # the bool: the output has more places than the input
 
 
 def grad_cam(model: nn.Module, run: Run, pictures: Tensor, name: str | None = None) -> tuple[Tensor, Tensor]:
@@ -70,7 +74,7 @@ def find_layer(model: nn.Module, run: Run, picture: Tensor, name: str | None = N
         )
     seen: list[tuple[Layer, Tensor]] = []
     start = picture.detach().requires_grad_() * 1  # a leaf must not be changed in place, as a network may
-    with _watching(model, modules if name is None else [name], partial(_noted, seen)):
+    with _watching(model, modules if name is None else [name], partial(_noted, seen, name is not None)):
         best = run(start).max()
     found = [each for each in seen if each[1].requires_grad]
     slopes: tuple[Tensor | None, ...] = ()
@@ -86,11 +90,12 @@ def find_layer(model: nn.Module, run: Run, picture: Tensor, name: str | None = N
     return used[-1]
 
 
-def _noted(seen: list[tuple[Layer, Tensor]], called: Layer, out: Tensor) -> None:
-    seen.append((called, out))
+def _noted(seen: list[tuple[Layer, Tensor]], all_of_them: bool, called: Layer, out: Tensor, enlarged: bool) -> None:
+    if all_of_them or not enlarged:
+        seen.append((called, out))
 
 
-def _cut(layer: Layer, kept: list[Tensor], called: Layer, out: Tensor) -> Tensor | None:
+def _cut(layer: Layer, kept: list[Tensor], called: Layer, out: Tensor, _enlarged: bool) -> Tensor | None:
     """OUT of LAYER as the beginning of a graph: what comes before need not be remembered."""
     if called != layer:
         return None
@@ -98,16 +103,22 @@ def _cut(layer: Layer, kept: list[Tensor], called: Layer, out: Tensor) -> Tensor
     return kept[0]
 
 
+def _places(value: Any) -> int:
+    """How many places VALUE has; 0 where it is no `[batch, channels, height, width]`."""
+    return value.shape[2] * value.shape[3] if isinstance(value, Tensor) and value.ndim == 4 else 0
+
+
 @contextmanager
-def _watching(model: nn.Module, names: list[str], see: Callable[[Layer, Tensor], Tensor | None]) -> Iterator[None]:
+def _watching(model: nn.Module, names: list[str], see: See) -> Iterator[None]:
     """Within it SEE is given each output with places of the modules NAMES; what it returns is taken instead."""
     calls: Counter[str] = Counter()
 
-    def hook(name: str, _module: nn.Module, _given: Any, out: Any) -> Any:
-        if not isinstance(out, Tensor) or out.ndim != 4 or out.shape[2] * out.shape[3] == 1:
+    def hook(name: str, _module: nn.Module, given: Any, out: Any) -> Any:
+        if _places(out) < 2:
             return None
         calls[name] += 1
-        return see(Layer(name, calls[name] - 1), out)
+        enlarged = 0 < _places(next(iter(given), None)) < _places(out)
+        return see(Layer(name, calls[name] - 1), out, enlarged)
 
     modules = dict(model.named_modules())
     handles = [modules[name].register_forward_hook(partial(hook, name)) for name in names]
