@@ -169,6 +169,38 @@ def test_settings_of_gradients_are_refused_where_the_model_is_built(digits: Any,
     assert [finding.where for finding in raised.value.findings] == ["train.clip_norm"]
 
 
+BACKED = """
+from torch import nn
+
+from headrace_models.layers.counting import Counting
+
+
+class Backed(Counting):
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Linear(2, 2)
+
+    def accumulate(self, inputs, batch): ...
+    def maximize(self, statistics): ...
+    def forward(self, x): ...
+"""
+
+
+@pytest.mark.parametrize("pattern", ["backbone.weight", "backbone.", "nowhere."])
+def test_frozen_weights_of_ones_own_model_that_counts_are_refused(
+    digits: Any, learned: Any, tmp_path: Path, pattern: str
+) -> None:
+    training, _, schema = digits
+    task = learned("image-classification", training, schema)
+    (tmp_path / "backed.py").write_text(BACKED)
+    part = {"name": "backed:Backed", "args": {}, "freeze": [pattern]}
+    with pytest.raises(SpecInvalid, match="Backed learns from statistics") as raised:
+        make_model(part, task, tmp_path, task.request(training[:1]), on_init=None)
+    assert [finding.where for finding in raised.value.findings] == ["model.freeze"]
+    model = make_model({**part, "freeze": []}, task, tmp_path, task.request(training[:1]), on_init=None)
+    assert len(list(model.parameters())) == 2
+
+
 def test_a_network_without_parameters_is_told_how_others_learn(digits: Any, learned: Any, tmp_path: Path) -> None:
     training, _, schema = digits
     task = learned("image-classification", training, schema)

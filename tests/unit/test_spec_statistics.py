@@ -57,6 +57,15 @@ def test_all_of_them_are_told_at_once_and_frozen_weights_too() -> None:
     assert wheres == {"model.freeze", "train.optimizer", "train.clip_norm", "train.ema_decay"}
 
 
+def test_what_it_would_begin_with_is_refused_since_nothing_of_it_is_left() -> None:
+    with pytest.raises(SpecInvalid) as raised:
+        load_spec(spec({"name": "nearest-neighbours", "init_from": "digits@champion"}))
+    (finding,) = raised.value.findings
+    assert (finding.where, finding.action) == ("model.init_from", "remove it")
+    assert "in its only epoch" in finding.allowed
+    assert load_spec(spec({"name": "resnet8", "init_from": "digits@champion"})).model.init_from == "digits@champion"
+
+
 def test_defaults_disturb_nobody_in_any_spelling() -> None:
     plain = load_spec(spec())
     written = {

@@ -27,22 +27,31 @@ _GRADIENTS = (
     "clip_norm",
     "ema_decay",
 )
+_BEGIN_ANEW = ("nearest-neighbours",)  # whatever they begin with is gone after an epoch; a mixture goes on from it
 
 
 def judge_learning(folded: Folded, model: ModelCard) -> None:
     """Add a finding to FOLDED for each setting that MODEL, by its card, has no use for."""
     if model.learns == "statistics":
         _report(folded, model.name)
+    if model.name in _BEGIN_ANEW and isinstance(part := folded.record.get("model"), Mapping) and part.get("init_from"):
+        allowed = f"nothing: {model.name} sets all that it learns in its only epoch"
+        folded.report(("model", "init_from"), shown(part["init_from"]), allowed, "remove it")
 
 
-def require_statistics_settings(tasks: Sequence[str], train: Mapping[str, Any], model: str) -> None:
-    """Raise SpecInvalid if the canonical TRAIN part holds what a MODEL that learns from statistics has no use for.
+def require_statistics_settings(
+    tasks: Sequence[str], train: Mapping[str, Any], model: str, part: Mapping[str, Any] | None = None
+) -> None:
+    """Raise SpecInvalid if canonical parts of a spec hold what a MODEL that learns from statistics has no use for.
 
     Args:
         tasks: the names of the tasks.
+        train: the part `train`.
         model: its name, for the message.
+        part: the part `model`.
     """
-    folded = Folded({"tasks": [{"name": name} for name in tasks], "train": dict(train)})
+    record = {"tasks": [{"name": name} for name in tasks], "train": dict(train), "model": dict(part or {})}
+    folded = Folded(record)
     _report(folded, model)
     if folded.findings:
         raise SpecInvalid(

@@ -52,9 +52,15 @@ def make_model(
     """The network of a training. EXAMPLE is a request of one sample.
 
     ON_INIT hears what was taken of the weights of `init_from`; without it none are, as a resumed training has its own.
+
+    Raises:
+        SpecInvalid: `freeze` fits none or all of its parameters, or it learns from statistics.
+        InvalidInput: the network cannot be built, has nothing to train, or `init_from` cannot be read.
     """
     model = build_model(part, task, code_folder)
     materialise(model, task, example)
+    if isinstance(model, Counting):
+        require_statistics_settings(task.names, {}, type(model).__name__, part)
     if on_init is not None and part.get("init_from"):
         shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
         head = partial(head_of_others, part, task, code_folder, example, shapes)
