@@ -123,11 +123,32 @@ def test_first_weights_by_alias_are_the_package_that_it_names_now(store: Store) 
         with_stored_weights(record, store, no_version)
 
 
-def begun_with(record: dict[str, Any], store: Store, attempt: str, package: str | None = None) -> str:
+def begun_with(record: dict[str, Any], store: Store, attempt: str, package: str | None = None, **rest: Any) -> str:
     """What the train part of RECORD's ATTEMPT begins with, while a reference names PACKAGE."""
     found = None if package is None else SimpleNamespace(package_uri=package)
-    arguments = prepare(request(record), store, attempt, lambda reference: found)
+    arguments = prepare(request(record, **rest), store, attempt, lambda reference: found)
     return str(store.read_json(arguments["train_spec"])["model"]["init_from"])
+
+
+def test_a_version_whose_package_lies_on_a_machine_is_refused_where_pods_train(tmp_path: Path) -> None:
+    cluster = Store("memory://cluster/headrace")
+    record = spec(model={"name": "resnet8", "init_from": "digits@champion"})
+    folder = tmp_path / "laptop" / "packages" / "abc"
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"weights")
+    for uri in (str(folder), f"file://{folder}"):
+        with pytest.raises(InvalidInput, match="of this machine, where pods") as raised:
+            begun_with(record, cluster, "1", uri, target="prod")
+        assert f"init_from: {folder}" in raised.value.action
+    with pytest.raises(InvalidInput, match="of another machine") as raised:
+        begun_with(record, cluster, "1", "/home/her/.headrace/store/packages/abc", target="prod")
+    assert "from the machine that has it" in raised.value.action
+    named = spec(model={"name": "resnet8", "init_from": str(folder)})
+    assert begun_with(named, cluster, "1", target="prod").startswith("memory://cluster/headrace/files/")
+    assert begun_with(record, cluster, "1", "s3://bucket/packages/abc", target="prod") == "s3://bucket/packages/abc"
+    shared = Store(str(tmp_path / "laptop"))
+    assert begun_with(record, shared, "1", str(folder), target="prod") == str(folder)
+    assert begun_with(record, Store(str(tmp_path / "own")), "1", str(folder), target="local") == str(folder)
 
 
 def test_a_later_attempt_begins_with_the_version_that_the_first_found(store: Store) -> None:

@@ -60,7 +60,7 @@ def schedule(
         )
     ir = ir_for(cluster.target.image)
     pipeline, version = cluster.kubeflow.version_of(ir)
-    record = with_stored_weights(spec.to_record(), cluster.store, resolve)
+    record = with_stored_weights(spec.to_record(), cluster.store, resolve, pods=True)
     parts = {
         **stored_parts(record, cluster.store),
         "champion": champion_reference(record),

@@ -19,14 +19,17 @@ from headrace.steps.torchvision_weights import torchvision_file
 from headrace.store import Store
 
 
-def with_stored_weights(spec: Mapping[str, Any], store: Store, resolve: Callable[[str], Any]) -> dict[str, Any]:
+def with_stored_weights(
+    spec: Mapping[str, Any], store: Store, resolve: Callable[[str], Any], *, pods: bool = False
+) -> dict[str, Any]:
     """SPEC with `model.init_from` pointing at something that does not change: files of the store, or a package.
 
     Args:
         resolve: the registered version that a reference names, or None.
+        pods: whether pods of a cluster train, which read nothing but stores.
 
     Raises:
-        InvalidInput: there are no such weights, or they cannot be read.
+        InvalidInput: there are no such weights, or they cannot be read, here or where they are needed.
         MissingExtra: PyTorch is needed to read them.
     """
     given = spec["model"]["init_from"]
@@ -38,7 +41,24 @@ def with_stored_weights(spec: Mapping[str, Any], store: Store, resolve: Callable
     elif is_reference(given):
         found = resolve(given)
         stored = package_of(given, None if found is None else found.package_uri)
+        if pods:
+            _require_within_reach(given, stored, store)
     return {**spec, "model": {**spec["model"], "init_from": stored}}
+
+
+def _require_within_reach(reference: str, package: str, store: Store) -> None:
+    """Raise InvalidInput where the PACKAGE of a version lies in a folder of some machine, outside of STORE."""
+    folder = package.removeprefix("file://")
+    if not Path(folder).is_absolute() or (store.local and Path(folder).is_relative_to(store.url)):
+        return
+    here = Path(folder).is_dir()
+    raise InvalidInput(
+        f"model.init_from: the package of {reference} lies in the folder {folder} of "
+        f"{'this' if here else 'another'} machine, where pods that use the store {store.url} cannot read it",
+        action=f"name the folder, which is then copied to the store: init_from: {folder}"
+        if here
+        else f"run from the machine that has it, with init_from: {folder}, or copy the folder here and name that",
+    )
 
 
 def pinned_weights(given: str, store: Store) -> str:

@@ -52,7 +52,7 @@ def _with_first_attempts_weights(
     kept = read_note(store, run_id, "init_from") or {}
     if given is not None and kept.get("given") == given:
         return {**spec, "model": {**spec["model"], "init_from": kept["stored"]}}
-    settled = with_stored_weights(spec, store, resolve)
+    settled = with_stored_weights(spec, store, resolve, pods=request.get("target", "local") != "local")
     if given is not None:
         write_note(store, run_id, "init_from", {"given": given, "stored": settled["model"]["init_from"]})
     return settled
