@@ -269,6 +269,10 @@ together = kept.everyones(TWO)[0].kept
 assert together["rows"].tolist() == [[[0], [0]], [[1], [1]], [[2], [2]]], together
 assert together["flag"].tolist() == [True, True, False]
 
+nobody = Totals()
+nobody.add(Statistics({}, {"rows": torch.zeros(0, 3)}), 1)
+assert nobody.everyones(TWO)[0].kept["rows"].shape == (0, 3)
+
 table = torch.arange(6.0).view(2, 3)
 strides = Totals()  # the same table, which lies differently in the memory of the two
 strides.add(Statistics({"n": table if rank == 0 else table.T.contiguous().T}), 1)

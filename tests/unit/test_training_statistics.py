@@ -19,7 +19,7 @@ from headrace.training.group import Group
 from headrace.training.learner import Learner
 from headrace.training.loop import Objective
 from headrace.training.progress import Teller
-from headrace.training.statistics import Totals
+from headrace.training.statistics import Totals, _joined
 from headrace_models.layers.counting import Counting, Statistics
 from headrace_models.tasks.base import Batch, Task
 
@@ -189,6 +189,26 @@ def test_batches_may_keep_no_rows() -> None:
     for rows in (0, 2, 0, 1):
         totals.add(Statistics({}, {"x": torch.ones(rows, 3)}), 5)
     assert totals.everyones(ALONE)[0].kept["x"].shape == (3, 3)
+
+
+def test_rows_that_no_worker_keeps_need_no_word_between_them() -> None:
+    rows = torch.zeros(0, 3, dtype=torch.bfloat16)
+    assert _joined(rows, [0, 0]) is rows  # there is no process group here that could be asked
+
+
+@pytest.mark.parametrize(
+    ("statistics", "words"),
+    [
+        (Statistics({"n": cast(Any, 3)}), "sum n as a int"),
+        (Statistics(kept={"x": cast(Any, [1.0])}), "kept x as a list"),
+        (Statistics(kept={"x": torch.tensor(1.0)}), "kept x as a tensor without rows"),
+        (Statistics(loss=cast(Any, 0.5)), "loss as a float"),
+    ],
+)
+def test_statistics_that_cannot_be_added_up_or_kept_are_told(statistics: Statistics, words: str) -> None:
+    with pytest.raises(InvalidInput, match=f"`accumulate` gave {words}") as raised:
+        Totals().add(statistics, 4)
+    assert raised.value.action.startswith("give ")
 
 
 def test_a_buffer_that_data_sizes_takes_the_shape_it_is_loaded_with_and_no_other_does() -> None:

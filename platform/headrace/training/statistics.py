@@ -33,8 +33,9 @@ class Totals:
         """Take in the STATISTICS of a batch of SAMPLES.
 
         Raises:
-            InvalidInput: they have other names, shapes or types than those of the batch before.
+            InvalidInput: they are no tensors, or have other names, shapes or types than those of the batch before.
         """
+        require_tensors(statistics)
         sums = {name: _wide(value.detach().cpu()) for name, value in statistics.sums.items()}
         kept = {name: value.detach().cpu() for name, value in statistics.kept.items()}
         if self.samples:
@@ -64,6 +65,20 @@ class Totals:
             loss=None if own.loss is None else _summed(own.loss, group),
         )
         return joined, sum(samples for _, _, samples in told)
+
+
+def require_tensors(statistics: Statistics) -> None:
+    """Raise InvalidInput unless STATISTICS are tensors, and those that are kept have rows."""
+    loss = {} if statistics.loss is None else {"": statistics.loss}
+    for kind, values in (("sum", statistics.sums), ("kept", statistics.kept), ("loss", loss)):
+        for name, value in values.items():
+            if not isinstance(value, torch.Tensor):
+                wrong, action = f"a {type(value).__name__}", "give tensors, as torch.tensor(3.0) of a number"
+            elif kind == "kept" and not value.dim():
+                wrong, action = "a tensor without rows", "give [rows, ...], as value[None] of one row"
+            else:
+                continue
+            raise InvalidInput(f"`accumulate` gave {f'{kind} {name}'.strip()} as {wrong}", action=action)
 
 
 def layout(statistics: Statistics) -> Layout:
@@ -107,7 +122,7 @@ def _summed(value: torch.Tensor, group: Group) -> torch.Tensor:
 
 def _joined(rows: torch.Tensor, counts: Sequence[int]) -> torch.Tensor:
     """Everyone's ROWS in rank order, of which worker n has COUNTS[n]; as bytes, so that any type can travel."""
-    if len(counts) == 1:
+    if len(counts) == 1 or not any(counts):
         return rows
     own = rows.contiguous().flatten().view(torch.uint8)
     width = math.prod(rows.shape[1:]) * rows.element_size()
