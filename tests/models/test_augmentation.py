@@ -13,7 +13,7 @@ import pytest
 import torch
 from torchvision.transforms import InterpolationMode, v2
 
-from headrace.base.errors import SpecInvalid
+from headrace.base.errors import InvalidInput, SpecInvalid
 from headrace_models.catalog import augment_steps as steps
 from headrace_models.catalog.task_cards import ImageClassificationArguments
 from headrace_models.tasks import Task, build_task, task_from_record
@@ -258,6 +258,67 @@ def test_joined_tasks_vary_picture_and_mask_together_and_refuse_what_a_mask_cann
     assert ((found["image"].min(axis=0) > 200) != (found["mask"] == 1)).mean() < 0.03
     with pytest.raises(SpecInvalid, match=r"semantic-segmentation.*rand-augment"):
         MultiTask([prepared("image-classification", ["rand-augment"]), prepared("semantic-segmentation", "none")])
+
+
+EXTREMES: list[dict[str, Any]] = [
+    {"name": "random-resized-crop", "scale": [0.001, 0.001], "ratio": [0.001, 10]},
+    {"name": "random-resized-crop", "scale": [1, 1], "ratio": [10, 10]},
+    {"name": "random-crop", "padding": 512},
+    {"name": "random-crop", "padding": 64, "padding_mode": "edge"},
+    {"name": "rotation", "degrees": 180},
+    {"name": "affine", "degrees": 180, "translate": 1, "scale": [0.001, 10], "shear": 80},
+    {"name": "perspective", "p": 1, "distortion_scale": 1},
+    {"name": "color-jitter", "brightness": 1, "contrast": 1, "saturation": 1, "hue": 0.5},
+    {"name": "gaussian-blur", "p": 1, "kernel_size": 15, "sigma": [0.001, 10]},
+    {"name": "random-erasing", "p": 1, "scale": [1, 1], "ratio": [10, 10]},
+    {"name": "random-erasing", "p": 1, "scale": [0, 0], "ratio": [0.001, 0.001]},
+    {"name": "rand-augment", "num_ops": 8, "magnitude": 30},
+]
+
+
+@pytest.mark.parametrize("step", EXTREMES, ids=lambda step: step["name"])
+def test_the_smallest_picture_survives_the_strongest_setting(step: dict[str, Any]) -> None:
+    made = augmentation(step, size=(8, 8))
+    box = np.array([[1, 1, 6, 7], [0, 0, 8, 8]], np.float32)
+    example: Example = {"image": picture(size=(8, 8))}
+    if step["name"] != "rand-augment":
+        marks = {name: np.zeros(2, bool) for name in ("ignore", "crowd")}
+        example |= {"mask": np.zeros((8, 8), np.uint8), "boxes": box, "labels": np.arange(2), "proposals": box, **marks}
+    for seed in range(400):
+        found = made(example, random.Random(seed))
+        assert found["image"].shape == (3, 8, 8)
+        assert all(np.isfinite(found.get(name, 0)).all() for name in ("boxes", "proposals"))
+
+
+@pytest.mark.parametrize(("scale", "least", "most"), [(0.5, 0, 0), (1.0, 10, 225)])
+def test_corners_that_make_no_picture_are_drawn_again_and_others_are_torchvisions(
+    scale: float, least: int, most: int
+) -> None:
+    made = augmentation({"name": "perspective", "p": 1, "distortion_scale": scale}, size=(8, 8))
+    theirs = v2.RandomPerspective(scale, 1.0, InterpolationMode.BILINEAR, fill=FILL)
+    shown, again = torch.from_numpy(picture(size=(8, 8))), 0
+    for seed in range(300):
+        torch.manual_seed(random.Random(seed).getrandbits(63))
+        ours = made({"image": shown.numpy()}, random.Random(seed))["image"]
+        try:
+            again += not np.array_equal(ours, theirs.transform(shown, theirs.make_params([shown])).numpy())
+        except RuntimeError:  # three corners on a line
+            again += 1
+    assert least <= again <= most  # measured at 1: 166
+
+
+def test_a_blur_wider_than_the_picture_is_refused_before_anything_is_drawn() -> None:
+    step = {"name": "gaussian-blur", "kernel_size": 17, "p": 0}
+    with pytest.raises(InvalidInput, match=r"kernel_size 17.*image_size of 9.*8x32.*to 15"):
+        augmentation(step, size=(8, 32))
+    augmentation(step, size=(9, 32))
+    for size in (8, [32, 8]):
+        with pytest.raises(SpecInvalid) as raised:
+            build_task(
+                {"name": "image-classification", "args": {"image_size": size, "augment": [step]}},
+                Schema("label", ("a", "b")),
+            )
+        assert "kernel_size 17" in str(raised.value.findings[0])
 
 
 def test_names_and_arguments_that_are_none_are_told_with_the_nearest() -> None:

@@ -72,6 +72,19 @@ def test_a_mistake_is_told_where_it_is_with_what_is_allowed(
     assert action in found[where].action
 
 
+@pytest.mark.parametrize("task", ["image-classification", "semantic-segmentation"])
+def test_a_blur_wider_than_the_size_that_is_written_is_refused(tmp_path: Path, task: str) -> None:
+    steps = "[{{name: gaussian-blur, kernel_size: 63}}], image_size: {}"
+    for fits in ("32", "[32, 200]", "null"):
+        assert load(tmp_path, steps.format(fits), task)
+    for size in ("24", "[200, 24]"):
+        with pytest.raises(SpecInvalid) as raised:
+            load(tmp_path, steps.format(size), task)
+        (finding,) = raised.value.findings
+        assert finding.where == "task.augment"
+        assert "kernel_size 63, which needs an image_size of 32" in finding.action
+
+
 @pytest.mark.parametrize("task", ["object-detection", "object-tracking", "semantic-segmentation"])
 def test_what_boxes_and_masks_cannot_follow_is_refused(tmp_path: Path, task: str) -> None:
     with pytest.raises(SpecInvalid) as raised:

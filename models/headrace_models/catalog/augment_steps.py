@@ -6,7 +6,7 @@ makes them. The named variations of the tasks (`flip`, `shift`, ...) stand besid
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
@@ -97,7 +97,7 @@ class Affine(Step):
 
 
 class Perspective(Step):
-    """As seen from aside."""
+    """As seen from aside. Corners that make no picture (three on a line, or crosswise) are drawn again."""
 
     name: Literal["perspective"] = "perspective"
     p: Probability = 0.5
@@ -213,3 +213,18 @@ PictureSteps = Annotated[tuple[PictureStep, ...], Tag("steps")]
 TracedSteps = Annotated[tuple[TracedStep, ...], Tag("steps")]
 NAME_OR_STEPS = Discriminator(_which)
 STEPS: tuple[type[Step], ...] = get_args(Moving | Colouring | Automatic)
+
+
+def too_large(chosen: Sequence[Step], size: tuple[int, int]) -> str | None:
+    """What of the steps CHOSEN cannot be done on pictures of SIZE (height, width), in a sentence, or None.
+
+    A blur mirrors the picture at its edges: half of its kernel must be less than each side.
+    """
+    for step in chosen:
+        if isinstance(step, GaussianBlur) and step.kernel_size // 2 >= min(size):
+            least = step.kernel_size // 2 + 1
+            return (
+                f"gaussian-blur has kernel_size {step.kernel_size}, which needs an image_size of {least} or more on "
+                f"each side; here it is {size[0]}x{size[1]}: lower kernel_size to {2 * min(size) - 1}"
+            )
+    return None

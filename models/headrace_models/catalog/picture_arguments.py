@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
+from headrace_models.catalog.augment_steps import too_large
 from headrace_models.catalog.cards import Arguments
 
 PICTURES = "[batch, channels, height, width], float32"  # what networks for pictures take
@@ -24,3 +25,13 @@ class PictureArguments(Arguments):
     channels: Literal[1, 3] | None = Field(
         None, description="1: grey, 3: colour, null: 1 if every training picture is grey, else 3."
     )
+
+    @field_validator("augment", check_fields=False)
+    @classmethod
+    def _steps_fit(cls, steps: Any, info: ValidationInfo) -> Any:
+        size = info.data.get("image_size")
+        if size is not None and not isinstance(steps, str):
+            problem = too_large(steps, (size, size) if isinstance(size, int) else size)
+            if problem:
+                raise ValueError(problem)
+        return steps

@@ -19,12 +19,15 @@ from torch.overrides import TorchFunctionMode
 from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 
+from headrace.base.errors import InvalidInput
 from headrace_models.catalog import augment_steps as steps
 from headrace_models.tasks import box_pictures
 from headrace_models.tasks.base import Example
 
 UNKNOWN = 255  # in masks: pixels that do not count
 BOXES = ("boxes", "proposals")
+TRIES = 100  # for corners that make a picture; then it stays as it is
+UNMOVED = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]
 _DRAWS = frozenset(
     {torch.rand, torch.randint, torch.randn, torch.randperm, torch.multinomial}
     | {torch.Tensor.uniform_, torch.Tensor.normal_}
@@ -45,10 +48,52 @@ class _Drawn(TorchFunctionMode):
         return func(*args, **({**kwargs, "generator": self._generator} if func in _DRAWS else kwargs))
 
 
+class _Perspective(v2.RandomPerspective):
+    """torchvision's, where corners of which three are on a line, or that lie crosswise, are drawn again: the first
+    cannot be computed (`lstsq`) or not be followed by boxes, the others tear boxes apart."""
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """`coefficients`, eight numbers."""
+        height, width = flat_inputs[0].shape[-2:]
+        for _ in range(TRIES):
+            try:
+                params: dict[str, Any] = super().make_params(flat_inputs)
+            except RuntimeError:  # the system of equations is singular
+                continue
+            if _makes_a_picture(params["coefficients"], height, width):
+                return params
+        return {"coefficients": UNMOVED}
+
+
+def _makes_a_picture(coefficients: Sequence[float], height: int, width: int) -> bool:
+    """Whether COEFFICIENTS, which lead from the new picture back to the old, have an inverse that puts all of the old
+    picture's corners before the eye and into the new one, within a pixel."""
+    back = np.append(coefficients, 1.0).reshape(3, 3)
+    if not np.isfinite(back).all() or back[0, 0] * back[1, 1] == back[0, 1] * back[1, 0]:
+        return False
+    edge = np.array([[0, width, width, 0], [0, 0, height, height], [1, 1, 1, 1]], float)
+    corner = edge - np.array([[0, 1, 1, 0], [0, 0, 1, 1], [0, 0, 0, 0]])
+    try:
+        there = np.linalg.inv(back)
+    except np.linalg.LinAlgError:
+        return False
+    there = there / there[2, 2]
+    x, y, depth = there @ corner
+    inside = (x >= -depth) & (x <= width * depth) & (y >= -depth) & (y <= height * depth)
+    return bool(inside.all() and (depth > 0).all() and (there[2] @ edge > 0).all())
+
+
 class Augmentation:
-    """STEPS for pictures of SIZE (height, width); what comes into view has the colour FILL, one number a channel."""
+    """STEPS for pictures of SIZE (height, width); what comes into view has the colour FILL, one number a channel.
+
+    Raises:
+        InvalidInput: a step cannot be done on pictures of SIZE.
+    """
 
     def __init__(self, chosen: Sequence[steps.Step], size: tuple[int, int], fill: Sequence[int]) -> None:
+        problem = steps.too_large(chosen, size)
+        if problem:
+            raise InvalidInput(f"task.augment: {problem}", action="lower kernel_size, or raise task.image_size")
         self._size = size
         self._steps = [(step, _made(step, size, list(fill))) for step in chosen]
 
@@ -132,7 +177,7 @@ def _moving(step: steps.Moving, size: tuple[int, int], fill: list[int]) -> v2.Tr
             moves = (step.translate, step.translate)
             return v2.RandomAffine(step.degrees, moves, step.scale, step.shear or None, smooth, fill=shown)
         case steps.Perspective():
-            return v2.RandomPerspective(step.distortion_scale, 1.0, smooth, fill=shown)
+            return _Perspective(step.distortion_scale, 1.0, smooth, fill=shown)
 
 
 def _colouring(step: steps.Colouring, fill: list[int]) -> v2.Transform:
