@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -179,3 +181,29 @@ def test_arguments_out_of_their_range_are_refused(
 ) -> None:
     with pytest.raises(SpecInvalid):
         catalog.arguments(catalog.get(kind, name), args)
+
+
+MEASURED = json.loads((Path(__file__).resolve().parents[2] / "docs" / "models" / "zoo.json").read_text())
+DATA = {"digits": "builtin:digits", "BCCD": "BCCD", "shapes": "builtin:shapes", "digit-scenes": "builtin:digit-scenes"}
+
+
+@pytest.mark.parametrize("name", sorted({row["model"] for row in MEASURED.values()}))
+def test_a_card_promises_what_the_zoo_reached_and_not_much_less(name: str) -> None:
+    card = catalog.models()[name]
+    promises = [
+        (DATA[data], metric.lower(), float(least))
+        for text in card.metric.split(";")
+        for data in re.findall(r"([A-Za-z-]+)(?: at \w+)?:", text)[-1:]
+        for metric, least in re.findall(r"(\w+) ≥ (\.\d+)", text)
+    ]
+    assert promises, f"{name} promises nothing of {', '.join(DATA)}"
+    for data, metric, least in promises:
+        reached = [
+            value
+            for row in MEASURED.values()
+            if row["model"] == name and row["data"].rpartition("/")[2] == data
+            for measure, value in row["metrics"].items()
+            if measure.rpartition(".")[2] == metric
+        ]
+        assert reached, f"nothing in docs/models/zoo.json of {metric} on {data}"
+        assert least <= min(reached) < least + 0.15

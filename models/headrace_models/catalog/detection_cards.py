@@ -196,7 +196,7 @@ DETECTION_MODELS = (
         YoloArguments,
         "Redmon et al. 2016; heads and assignment: Ge et al. 2021, Feng et al. 2021",
         tasks=_TASKS,
-        metric="BCCD at 192x256: mAP50 .85",
+        metric="BCCD at 192x256: mAP50 ≥ .80",
     ),
     ModelCard(
         "yolov1",
@@ -215,7 +215,7 @@ DETECTION_MODELS = (
             "batch_norm": True,
             "dropout": 0.0,
         },
-        metric="VOC 2007: mAP 63.4 (published); the small size on builtin:shapes: mAP50 .76",
+        metric="VOC 2007: mAP 63.4 (published); the small size on builtin:shapes: mAP50 ≥ .70",
     ),
     ModelCard(
         "ssd",
@@ -224,7 +224,7 @@ DETECTION_MODELS = (
         SsdArguments,
         "Liu et al. 2016, section 2",
         tasks=_TASKS,
-        metric="BCCD at 192x256: mAP50 .91",
+        metric="BCCD at 192x256: mAP50 ≥ .85",
     ),
     ModelCard(
         "ssd300-vgg16",
@@ -235,7 +235,7 @@ DETECTION_MODELS = (
         tasks=_TASKS,
         parameters=26_285_486,
         debug={"width": 0.125, "batch_norm": True},
-        metric="COCO: mAP 25.1 (published, torchvision); the small size on builtin:shapes: mAP50 .91",
+        metric="COCO: mAP 25.1 (published, torchvision); the small size on builtin:shapes: mAP50 ≥ .85",
     ),
     ModelCard(
         "faster-rcnn",
@@ -244,7 +244,7 @@ DETECTION_MODELS = (
         FasterRcnnArguments,
         "Ren et al. 2015, section 3",
         tasks=_TASKS,
-        metric="BCCD at 192x256: mAP50 .90",
+        metric="BCCD at 192x256: mAP50 ≥ .85",
     ),
     ModelCard(
         "faster-rcnn-resnet50-fpn",
@@ -255,7 +255,7 @@ DETECTION_MODELS = (
         tasks=_TASKS,
         parameters=41_755_286,
         debug={"norm": "batch", "width": 0.125, "proposals": 100, "sampled": 64},
-        metric="COCO: mAP 37.0 (published, torchvision); the small size on builtin:shapes: mAP50 .69",
+        metric="COCO: mAP 37.0 (published, torchvision); the small size on builtin:shapes: mAP50 ≥ .80",
     ),
     ModelCard(
         "fast-rcnn",
@@ -267,7 +267,7 @@ DETECTION_MODELS = (
         proposals=True,
         parameters=134_690_729,
         debug={"backbone": "small", "dropout": 0.0},
-        metric="VOC 2007: mAP 66.9 (published); the small size on BCCD at 192x256: mAP50 .82",
+        metric="VOC 2007: mAP 66.9 (published); the small size on BCCD at 192x256: mAP50 ≥ .75",
     ),
     ModelCard(
         "rcnn",
@@ -277,6 +277,6 @@ DETECTION_MODELS = (
         "Girshick et al. 2014, section 2",
         tasks=_TASKS,
         proposals=True,
-        metric="BCCD at 192x256: mAP50 .80",
+        metric="BCCD at 192x256: mAP50 ≥ .75",
     ),
 )
