@@ -266,6 +266,7 @@ def test_an_evaluation_draws_the_maps_or_tells_why_there_are_none(
     evaluator = Evaluator(store, "split", test, lambda: test, SCHEMA, alone, Teller(speaks=True))  # type: ignore[arg-type,return-value]
     record = evaluator.write(evaluator.measure(uri, ["image-classification"]))
     assert record["samples"] == 6
+    assert evaluator.stored(uri, ["image-classification"]) == record
     drawn = {path.name for path in Path(store.path(evaluation_uri(store, sha256, "split"))).with_suffix("").iterdir()}
     assert {"example_predictions.png", "class_report.png", "confusion_matrix.png"} <= drawn
     assert ("grad_cam.png" in drawn) is (name == "resnet8")

@@ -28,11 +28,13 @@ from headrace.steps.keys import code_versions, train_key
 from headrace.steps.step import Outcome, Step
 from headrace.store import Store
 from headrace.store.step_files import ask_to_cancel, result_uri, step_uri, write_note
+from headrace_models import catalog
 from headrace_testbed.fake_cluster import FakeCluster
 
 RUN = "digits-aaaaaaaa"
 NAME = f"{RUN}-1"
 SPLIT = "f" * 64
+METRICS = catalog.tasks()["image-classification"].metrics
 PACKAGE = "a" * 64
 
 
@@ -72,9 +74,10 @@ def made(store: Store, attempt: str = "1.1", **values: Any) -> None:
     """Leave behind what a driver leaves that has trained."""
     package = store.uri("packages", PACKAGE)
     store.write_json(f"{package}/headrace.json", {})
-    store.write_json(keys.evaluation_uri(store.uri, PACKAGE, SPLIT), {"metrics": {"accuracy": 0.9}, "samples": 10})
+    metrics = dict.fromkeys(METRICS, 0.9)
+    store.write_json(keys.evaluation_uri(store.uri, PACKAGE, SPLIT), {"metrics": metrics, "samples": 10})
     known = {"package_uri": package, "package_sha256": PACKAGE, "model_uri": "models:/m-1", "model_id": "m-1"}
-    result = {**known, "metrics": {"accuracy": 0.9}, "trained_by": RUN, "parts": {"total": 1.0}, **values}
+    result = {**known, "metrics": metrics, "trained_by": RUN, "parts": {"total": 1.0}, **values}
     store.write_json(result_uri(store, RUN, "train", attempt), {**result, "step": "train", "attempt": attempt})
 
 
@@ -108,7 +111,7 @@ def test_a_training_is_a_training_run_whose_result_is_the_step_s(step: Step, sit
     outcome = run(cluster, step, site)
     assert cluster.written == [("apply", "TrainingRun", NAME)]
     assert (outcome.state, outcome.values["package_sha256"]) == ("succeeded", PACKAGE)
-    assert outcome.values["metrics"] == {"accuracy": 0.9}
+    assert outcome.values["metrics"] == dict.fromkeys(METRICS, 0.9)
     assert not {"step", "attempt"} & outcome.values.keys()
     assert outcome.values["parts"].keys() == {"total", "training_run"}
 

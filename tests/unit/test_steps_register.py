@@ -204,6 +204,17 @@ def test_a_champion_that_moved_since_the_training_is_measured_once_more(registry
     assert outcome.values["gate"]["checks"][0]["note"] == "champion: 0.5"
 
 
+def test_a_moved_champion_whose_evaluation_lacks_a_metric_is_measured(registry: Registry, store: Store) -> None:
+    registry.aliases = [version(store, "4", "d" * 64)]
+    evaluate(store, "d" * 64, 0.6)
+    run(registry, gate=(AGAINST,), champion=None)
+    assert "measure" not in registry.done
+    store.write_json(keys.evaluation_uri(store.uri, "d" * 64, SPLIT), {"metrics": {"log_loss": 0.1}})
+    outcome = run(registry, gate=(AGAINST,), champion=None)
+    assert "measure" in registry.done
+    assert outcome.values["gate"]["checks"][0]["note"] == "champion: 0.5"
+
+
 def test_a_champion_that_appeared_since_the_training_is_measured(registry: Registry, store: Store) -> None:
     registry.aliases = [version(store, "1", "d" * 64)]
     run(registry, gate=(AGAINST,), champion=None)

@@ -18,8 +18,10 @@ from headrace.steps.step import Step
 from headrace.steps.train import TrainStep, TrainTools
 from headrace.store import Store
 from headrace.store.step_files import read_note, write_note
+from headrace_models import catalog
 
 SPLIT = "f" * 64
+METRICS = catalog.tasks()["image-classification"].metrics
 PART = {
     "tasks": [{"name": "image-classification", "args": {}}],
     "model": {"name": "resnet8", "args": {}, "code": None, "init_from": None, "freeze": []},
@@ -92,7 +94,7 @@ class Platform:
 
     def evaluation(self, sha256: str, accuracy: float) -> None:
         uri = keys.evaluation_uri(self.store.uri, sha256, SPLIT)
-        self.store.write_json(uri, {"metrics": {"accuracy": accuracy}, "samples": 10})
+        self.store.write_json(uri, {"metrics": dict.fromkeys(METRICS, accuracy), "samples": 10})
 
 
 @pytest.fixture
@@ -119,7 +121,7 @@ def test_a_training_that_is_in_the_store_is_not_done_again_and_makes_no_mlflow_r
     assert platform.said.count("open digits-bbbbbbbb") == 0
     assert again.values["trained_by"] == "digits-aaaaaaaa"
     assert again.values["mlflow"] == first.values["mlflow"]
-    assert again.values["metrics"] == {"accuracy": 0.9}
+    assert again.values["metrics"] == dict.fromkeys(METRICS, 0.9)
 
 
 def test_what_was_taken_of_first_weights_is_logged_in_one_line_and_by_all_names(platform: Platform) -> None:
@@ -181,6 +183,29 @@ def test_a_missing_evaluation_is_made_without_training(platform: Platform, store
     assert run(platform, run_id="digits-bbbbbbbb").state == "succeeded"
     assert platform.requests[1].train_needed is False
     assert platform.requests[1].package_uri == first.values["package_uri"]
+
+
+@pytest.mark.parametrize("champions", [False, True])
+def test_an_evaluation_of_before_a_metric_was_added_is_made_anew(
+    platform: Platform, store: Store, champions: bool
+) -> None:
+    platform.champion = version(platform)
+    first = run(platform, champion="digits@champion")
+    uri = keys.evaluation_uri(store.uri, platform.champion.package_sha256, SPLIT)
+    uri = uri if champions else first.values["evaluation_uri"]
+    whole = store.read_json(uri)
+    old = {name: value for name, value in whole["metrics"].items() if name != "top5_accuracy"}
+    store.write_json(uri, {**whole, "metrics": old})
+    again = run(platform, run_id="digits-bbbbbbbb", champion="digits@champion")
+    assert (again.state, platform.requests[1].train_needed) == ("succeeded", False)
+    assert set(again.values["metrics"]) == set(METRICS)
+    assert store.read_json(uri) == whole
+    assert run(platform, run_id="digits-cccccccc", champion="digits@champion").state == "cached"
+
+
+def test_an_empty_test_split_is_measured_once(platform: Platform, store: Store) -> None:
+    store.write_json(run(platform).values["evaluation_uri"], {"metrics": {}, "samples": 0})
+    assert run(platform, run_id="digits-bbbbbbbb").state == "cached"
 
 
 def test_a_new_champion_costs_an_evaluation_and_no_training(platform: Platform) -> None:

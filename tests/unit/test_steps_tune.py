@@ -17,8 +17,10 @@ from headrace.steps.train import TrainTools
 from headrace.steps.tune import TuneStep, TuneTools
 from headrace.store import Store
 from headrace.training import Search, TrialOutcome
+from headrace_models import catalog
 
 SPLIT = "f" * 64
+METRICS = catalog.tasks()["image-classification"].metrics
 RUN = "digits-aaaaaaaa"
 PART = {
     "tasks": [{"name": "image-classification", "args": {}}],
@@ -111,7 +113,7 @@ class Platform:
         self.trained.append(request)
         uri = self.store.uri("packages", "a" * 64)
         self.store.write_json(f"{uri}/headrace.json", {})
-        evaluation = {"metrics": {"accuracy": 0.8}, "samples": 10}
+        evaluation = {"metrics": dict.fromkeys(METRICS, 0.8), "samples": 10}
         self.store.write_json(keys.evaluation_uri(self.store.uri, "a" * 64, SPLIT), evaluation)
         return SimpleNamespace(
             package_uri=uri,

@@ -54,6 +54,22 @@ def test_nothing_is_started_when_every_evaluation_is_there(tmp_path: Path) -> No
     assert result.evaluations == {name: {"metrics": {"accuracy": 0.5}, "samples": 9} for name in ("a", "b")}
 
 
+def test_an_evaluation_that_lacks_a_metric_of_the_task_is_not_taken_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(str(tmp_path))
+    metrics = {"iou": 0.5, "pixel_accuracy": 0.5}
+    train = {"tasks": [{"name": "semantic-segmentation"}], "model": {}, "train": {}}
+    asked = request(store, train=train, train_needed=False, package_uri=store.uri("packages", "a"), evaluate=())
+    monkeypatch.setattr("headrace.training.driver._run_child", lambda *_: pytest.fail("it was measured"))
+    uri = store.uri("evaluations", "a", "f.json")
+    store.write_json(uri, {"metrics": metrics, "samples": 9})
+    assert run_training(asked, connection=Connection("127.0.0.1:1")).evaluations["a"]["metrics"] == metrics
+    store.write_json(uri, {"metrics": {"iou": 0.5}, "samples": 9})
+    with pytest.raises(pytest.fail.Exception, match="it was measured"):
+        run_training(asked, connection=Connection("127.0.0.1:1"))
+
+
 def test_an_attempt_that_was_superseded_starts_nothing(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     store.claim_attempt("digits-aaaaaaaa", "3.1")

@@ -12,6 +12,7 @@ from typing import Any
 
 from headrace.base.errors import HeadraceError, MissingExtra
 from headrace.spec import RunSpec
+from headrace.spec.measured import is_whole
 from headrace.spec.parts import step_parts
 from headrace.spec.tuning import trials
 from headrace.steps import keys
@@ -128,11 +129,12 @@ def _plan_train(planned: Planned, part: Mapping[str, Any], store: Store, registr
         return
     planned.training = known
     champion = registry.version(registry.reference) if registry.reference else None
+    tasks = [str(task["name"]) for task in part["tasks"]]
     hashes = [known["package_sha256"], *([champion["package_sha256"]] if champion else [])]
     missing = [
         sha256
         for sha256 in hashes
-        if sha256 and not store.exists(keys.evaluation_uri(store.uri, sha256, planned.fingerprint))
+        if sha256 and not is_whole(store.read_json(keys.evaluation_uri(store.uri, sha256, planned.fingerprint)), tasks)
     ]
     if missing:
         planned.steps["train"] = "run", "trained before; the test split is to be measured"

@@ -170,7 +170,8 @@ class RegisterStep:
 
     def _measure(self, champion: dict[str, Any], reference: str) -> None:
         fingerprint = self.training["split_fingerprint"]
-        if read_evaluation(self.step, champion["package_sha256"], fingerprint) is not None:
+        known = read_evaluation(self.step, champion["package_sha256"], fingerprint)
+        if known is not None and known["metrics"].keys() >= self.training["metrics"].keys():
             return
         if self.tools.evaluate is None:
             raise self._changed(reference)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from headrace.base.errors import DataInvalid, RunFailed
+from headrace.spec.measured import is_whole
 from headrace.steps.keys import code_versions, evaluation_uri, train_key
 from headrace.steps.step import Step
 
@@ -72,11 +73,12 @@ class Trained:
         return read_evaluation(self.step, package_sha256, self.split_fingerprint)
 
     def unmeasured(self, known: Mapping[str, Any] | None, champion: Mapping[str, Any] | None) -> list[str]:
-        """The packages that exist and have no evaluation on this split."""
+        """The packages that exist and have no evaluation on this split, or one that lacks a metric."""
         packages = [known] if known is not None else []
         if champion is not None and champion["error"] is None:
             packages.append(champion)
-        return [p["package_uri"] for p in packages if self.evaluation(p["package_sha256"]) is None]
+        tasks = [str(task["name"]) for task in self.part["tasks"]]
+        return [p["package_uri"] for p in packages if not is_whole(self.evaluation(p["package_sha256"]), tasks)]
 
     def required_evaluation(self, sha256: str) -> dict[str, Any]:
         """The evaluation of the package SHA256. Raises RunFailed where there is none."""

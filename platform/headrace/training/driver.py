@@ -22,6 +22,7 @@ from headrace.api.reports import CHECKPOINT_EPOCH_TAG, CHECKPOINT_URI_TAG, CPU_S
 from headrace.base import events
 from headrace.base.errors import HeadraceError, RunFailed, error_from_record
 from headrace.base.jsonfile import read_json, write_json
+from headrace.spec.measured import is_whole
 from headrace.store import Store
 from headrace.training.head_watch import INTERVAL_SECONDS, REFUSALS, HeadWatch
 from headrace.training.request import Connection, TrainingRequest, TrainingResult
@@ -86,11 +87,12 @@ def _known_evaluations(request: TrainingRequest, store: Store) -> TrainingResult
     """The result where nothing is left to do: no training is needed and every evaluation is in the store."""
     if request.train_needed or request.package_uri is None:
         return None
+    tasks = [str(task["name"]) for task in request.train["tasks"]]
     evaluations: dict[str, Mapping[str, Any]] = {}
     for uri in (request.package_uri, *request.evaluate):
         sha256 = uri.rstrip("/").rsplit("/", 1)[-1]
         found = store.read_json(store.uri("evaluations", sha256, f"{request.split_fingerprint}.json"))
-        if not isinstance(found, dict):
+        if not isinstance(found, dict) or not is_whole(found, tasks):
             return None
         evaluations[sha256] = {"metrics": found["metrics"], "samples": found["samples"]}
     sha256 = request.package_uri.rstrip("/").rsplit("/", 1)[-1]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.base.errors import HeadraceError, InvalidInput, Unavailable, error_from_record
 from headrace.data.manifest import Shard
+from headrace.spec.measured import is_whole
 from headrace.store import Store
 from headrace.training.batches import Examples, evaluation_batches
 from headrace.training.group import Group
@@ -111,11 +112,11 @@ class Evaluator:
         self._group = group
         self._teller = teller
 
-    def stored(self, uri: str) -> dict[str, Any] | None:
-        """The evaluation of the package at URI that the store has already."""
+    def stored(self, uri: str, tasks: Sequence[str]) -> dict[str, Any] | None:
+        """The evaluation of the package at URI that the store has already, with every metric of TASKS."""
         sha256 = uri.rstrip("/").rsplit("/", 1)[-1]
         found = self._store.read_json(evaluation_uri(self._store, sha256, self._fingerprint))
-        return found if isinstance(found, dict) else None
+        return found if isinstance(found, dict) and is_whole(found, tasks) else None
 
     def measure(self, uri: str, tasks: Sequence[str]) -> Evaluation:
         """Measure the package at URI. Raises on every worker if it fails on one."""

@@ -184,13 +184,14 @@ class Work:
             self.group,
             self.teller,
         )
+        tasks = [str(task["name"]) for task in self.tasks]
         for uri in dict.fromkeys([package_uri, *self.request.evaluate]):
-            record = self.group.from_first(evaluator.stored(uri) if self.group.first else None)
+            record = self.group.from_first(evaluator.stored(uri, tasks) if self.group.first else None)
             try:
                 if record is None:
                     with self.teller.part("evaluate"):
                         self.teller.tell("evaluating")
-                        evaluation = evaluator.measure(uri, [str(task["name"]) for task in self.tasks])
+                        evaluation = evaluator.measure(uri, tasks)
                     with self.teller.part("pictures"):
                         self.check_attempt()
                         record = evaluator.write(evaluation, self.history if uri == package_uri else ())
