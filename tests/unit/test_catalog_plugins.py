@@ -6,12 +6,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from headrace.base.errors import InvalidInput
+from headrace.cli.model_report import model_record, render_model
 from headrace.steps.keys import code_versions, train_key
 from headrace_models import catalog
+from headrace_models.package.load import _require_plugins
 
 GOOD = """
 from headrace_models.catalog.cards import Arguments, ModelCard, TaskCard
@@ -23,8 +27,10 @@ def models():
     return [ModelCard("wide-net", "one wide layer", "acme_net:Wide", WideArguments, tasks=("image-classification",))]
 
 def task():
-    return TaskCard("image-ranking", "pictures in order", "acme_task:Ranking", metrics={"ndcg": "max"})
+    return TaskCard("image-ranking", "pictures in order", "acme_task:Ranking", metrics={"ndcg": "max"},
+        formats=("image-folder",))
 """
+CARDS = "from headrace_models.catalog.cards import ModelCard, TaskCard\n"
 
 Install = Callable[..., Path]
 
@@ -100,6 +106,7 @@ assert "wide-net" in catalog.models()
         ("def models():\n    raise OSError('disk on fire')\n", "disk on fire"),
         ("def models():\n    return ['resnet99']\n", "it returned a str, where a ModelCard is wanted"),
         ("nothing = 1\n", "models"),
+        (CARDS + "def models():\n    return ModelCard('idle', '', 'a:B')\n", "'idle' names no task"),
     ],
 )
 def test_a_broken_package_is_named_and_the_rest_of_the_catalog_is_whole(
@@ -114,6 +121,58 @@ def test_a_broken_package_is_named_and_the_rest_of_the_catalog_is_whole(
     assert problem.distribution == "acme-broken"
     assert reason in problem.message
     assert set(catalog.models()) == names  # told once: a second warning would be an error here
+
+
+def test_a_task_that_can_read_nothing_is_named_and_left_out(install: Install) -> None:
+    source = CARDS + "def task():\n    return TaskCard('blind', '', 'a:B', metrics={'x': 'max'})\n"
+    install("acme-blind", {"acme_blind": source}, "[headrace.tasks]\nblind = acme_blind:task\n")
+    with pytest.warns(catalog.PluginWarning, match=r"acme-blind.*'blind' names no format"):
+        assert "blind" not in catalog.tasks()
+
+
+@pytest.mark.parametrize(
+    ("tasks", "together", "shown"),
+    [
+        (("image-ranking",), False, None),
+        (("image-ranking", "image-classification"), False, "task: image-classification"),
+        (("image-classification", "image-ranking"), True, None),
+    ],
+)
+def test_a_model_whose_task_is_of_a_package_that_is_not_there_is_shown_without_it(
+    install: Install, tasks: tuple[str, ...], together: bool, shown: str | None
+) -> None:
+    source = CARDS + (
+        f"def models():\n    return ModelCard('ranker', 'ranks', 'a:B', tasks={tasks!r}, together={together})\n"
+    )
+    module = f"acme_ranker_{len(tasks)}_{together}"
+    install("acme-ranker", {module: source}, f"[headrace.models]\nranker = {module}:models\n")
+    record = model_record("ranker")
+    assert record["unknown_tasks"] == ["image-ranking"]
+    assert set(record["shapes"]) == set(tasks) - {"image-ranking"}
+    assert record["also"] == []
+    text = render_model(record)
+    assert "  image-ranking: of a package that is not installed" in text
+    assert ("\nspec\n" in text) is (shown is not None)
+    assert shown is None or shown in record["spec"].splitlines()
+
+
+def test_a_model_of_a_package_that_fails_here_says_so_and_not_that_it_is_missing(install: Install) -> None:
+    install("acme-torn", {"acme_torn": "import no_such_module_anywhere\n"}, "[headrace.models]\na = acme_torn:models\n")
+    torn = SimpleNamespace(plugins={"acme-torn": "1.2"}, model={"name": "wide-net"})
+    with (
+        pytest.warns(catalog.PluginWarning, match="acme-torn"),
+        pytest.raises(InvalidInput, match=r"acme-torn 1\.2, which is installed here .* 'no_such_module_any") as raised,
+    ):
+        _require_plugins(cast(Any, torn))
+    assert raised.value.code == "plug-in-broken"
+    assert "pip install" not in raised.value.action
+    with pytest.raises(InvalidInput, match="which is not installed here"):
+        _require_plugins(cast(Any, SimpleNamespace(plugins={"acme-gone": "1.2"}, model=torn.model)))
+
+
+def test_a_package_that_fails_here_is_part_of_a_trainings_key(install: Install) -> None:
+    install("acme-key", {}, "[headrace.models]\nacme = acme_key:models\n")
+    assert code_versions()["acme-key"] == "1.2"  # as where it works
 
 
 def test_a_name_that_headrace_has_already_is_refused_naming_both(install: Install) -> None:

@@ -63,6 +63,10 @@ def _cards_of(point: EntryPoint, wanted: type[C]) -> list[C]:
     for card in [given] if isinstance(given, Card) else given:
         if not isinstance(card, wanted):
             raise TypeError(f"it returned a {type(card).__name__}, where a {wanted.__name__} is wanted")
+        if isinstance(card, ModelCard) and not card.tasks:
+            raise ValueError(f"the card of the model {card.name!r} names no task: give it `tasks`")
+        if isinstance(card, TaskCard) and not card.formats:
+            raise ValueError(f"the card of the task {card.name!r} names no format of data: give it `formats`")
         cards.append(card)
     return cards
 

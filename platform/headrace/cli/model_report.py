@@ -58,7 +58,8 @@ def model_record(name: str) -> dict[str, Any]:
     card = catalog.get("model", name)
     if not isinstance(card, ModelCard):
         raise InvalidInput(f"{name} is no model", action="headrace models")
-    tasks = catalog.tasks()
+    tasks = {name: task for name, task in catalog.tasks().items() if name in card.tasks}
+    known = [tasks[name] for name in card.tasks if name in tasks]
     return {
         "name": card.name,
         "summary": card.summary,
@@ -68,11 +69,12 @@ def model_record(name: str) -> dict[str, Any]:
         "package": " ".join(next(iter(catalog.plugins_of((), card.name).items()), ())) or None,
         "learns": card.learns,
         "tasks": list(card.tasks),
-        "shapes": {task: {"inputs": tasks[task].inputs, "outputs": tasks[task].outputs} for task in card.tasks},
+        "unknown_tasks": [name for name in card.tasks if name not in tasks],
+        "shapes": {task.name: {"inputs": task.inputs, "outputs": task.outputs} for task in known},
         "arguments": _arguments(card),
         "small": dict(card.debug),
-        "spec": _spec(card),
-        "also": [_place(tasks[name], card) for name in card.tasks[1:] if not card.together],
+        "spec": _spec(card, known),
+        "also": [_place(task, card) for task in known[1:] if not card.together],
     }
 
 
@@ -111,9 +113,11 @@ def _type(schema: Mapping[str, Any]) -> str:
     return str(schema.get("const", schema.get("type", "any")))
 
 
-def _spec(card: ModelCard) -> str:
-    cards = catalog.tasks()
-    task = cards[card.tasks[-1] if card.together else card.tasks[0]]  # what is joined reads the formats of the last
+def _spec(card: ModelCard, known: Sequence[TaskCard]) -> str | None:
+    """A spec for the first of its KNOWN tasks, or for all together; None where a task that it needs is not there."""
+    if not known or (card.together and len(known) < len(card.tasks)):
+        return None
+    task = known[-1] if card.together else known[0]  # what is joined reads the formats of the last
     place = _place(task, card)
     named = f"[{', '.join(card.tasks)}]" if card.together else place["task"]
     return "\n".join(
@@ -151,6 +155,7 @@ def render_model(record: Mapping[str, Any]) -> str:
         told.append("learns from statistics: optimizer, schedule and loss mean nothing to it (docs/training.md)")
     told += ["", "shapes"]
     told += [f"  {task}: {shapes['inputs']} -> {shapes['outputs']}" for task, shapes in record["shapes"].items()]
+    told += [f"  {task}: of a package that is not installed" for task in record["unknown_tasks"]]
     told += ["", "arguments"]
     for argument in record["arguments"]:
         bounds = f" ({argument['bounds']})" if argument["bounds"] else ""
@@ -162,7 +167,8 @@ def render_model(record: Mapping[str, Any]) -> str:
             "a small size, for a first try on a CPU",
             f"  model: {_flow(record['name'], record['small'])}",
         ]
-    told += ["", "spec", *(f"  {line}" for line in record["spec"].splitlines())]
+    if record["spec"]:
+        told += ["", "spec", *(f"  {line}" for line in record["spec"].splitlines())]
     for place in record["also"]:
         told += ["", "or", *(f"  {key}: {value}" for key, value in place.items())]
     return "\n".join(told)
