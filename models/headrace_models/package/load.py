@@ -82,12 +82,19 @@ class LoadedModel:
 
 
 def _require_plugins(manifest: PackageManifest) -> None:
-    """Raise InvalidInput where an installed package is missing that the model or its task comes from."""
+    """Raise InvalidInput where an installed package is missing, or fails, that the model or its task comes from."""
     here = catalog.plugin_versions() if manifest.plugins else {}
     for name, version in manifest.plugins.items():
         if name not in here:
+            trained = f"{manifest.model['name']} was trained with the plug-in {name} {version}"
+            if broken := [problem for problem in catalog.plugin_problems() if problem.distribution == name]:
+                raise InvalidInput(
+                    f"{trained}, which is installed here and cannot be used: {broken[0].message}",
+                    action=f"mend that (`pip check` says what {name} misses); `headrace doctor` lists plug-ins",
+                    code="plug-in-broken",
+                )
             raise InvalidInput(
-                f"{manifest.model['name']} was trained with the plug-in {name} {version}, which is not installed here",
+                f"{trained}, which is not installed here",
                 action=f"pip install {name}=={version}, where it is served too; `headrace doctor` lists plug-ins",
                 code="plug-in-missing",
             )

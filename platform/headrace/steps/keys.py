@@ -6,11 +6,10 @@ The store is the only cache, so these few lines decide whether anything stale is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import version
+from importlib.metadata import entry_points, version
 from typing import Any
 
 from headrace.base.jsonfile import sha256_of
-from headrace_models import catalog
 
 
 def split_key(part: Mapping[str, Any], source_fingerprint: str) -> str:
@@ -28,8 +27,11 @@ def train_key(part: Mapping[str, Any], split_fingerprint: str, versions: Mapping
 
 
 def code_versions() -> dict[str, str]:
-    """The versions of Headrace and of every distribution that adds models or tasks."""
-    return {"headrace": version("headrace"), **catalog.plugin_versions()}
+    """The versions of Headrace and of every distribution that adds models or tasks, also of one that fails here: a pod
+    with another image comes to the same key."""
+    points = (point for group in ("headrace.tasks", "headrace.models") for point in entry_points(group=group))
+    plugins = {point.dist.name: point.dist.version for point in points if point.dist is not None}
+    return {"headrace": version("headrace"), **dict(sorted(plugins.items()))}
 
 
 def evaluation_uri(store_uri: Any, package_sha256: str, split_fingerprint: str) -> str:
