@@ -51,6 +51,8 @@ def test_a_right_one_has_nothing_said_of_it() -> None:
         ({"train": {"earlyStop": {"metric": "acuracy"}}}, "spec.train.earlyStop.metric", "write `accuracy`"),
         ({"train": {"batchSize": 2, "workers": {"min": 4, "max": 4}}}, "spec.train.batchSize", "raise batchSize"),
         ({"data": {"source": "s3://b/x.csv", "format": "csv", "label": "y"}}, "spec.data.format", "can read"),
+        ({"model": {"name": "resnet8", "initFrom": "s3://b/w.pth"}}, "spec.model.initFrom", "as safetensors"),
+        ({"model": {"name": "resnet8", "initFrom": "https://b/w.pt"}}, "spec.model.initFrom", "headrace run"),
         ({"data": {"source": "builtin:digit", "format": "image-folder"}}, "spec.data.source", "write `builtin:digits`"),
         (
             {"tasks": [{"name": "image-classification"}, {"name": "tabular-regression"}]},
@@ -65,6 +67,11 @@ def test_what_only_the_catalog_can_judge_is_an_error_at_its_place(
     errors = {finding.where: str(finding) for finding in judged(**changes).errors}
     assert where in errors, errors
     assert words in errors[where]
+
+
+@pytest.mark.parametrize("uri", ["s3://b/w.safetensors", "s3://b/packages/abc"])
+def test_first_weights_that_a_pod_can_read_are_right(uri: str) -> None:
+    assert judged(model={"name": "resnet8", "initFrom": uri}) == ([], [])
 
 
 def test_a_model_that_nobody_here_knows_is_a_warning() -> None:

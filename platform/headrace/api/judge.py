@@ -20,6 +20,7 @@ from headrace.api.canonical import folded_of
 from headrace.api.parts import Part
 from headrace.api.training_run import TrainingRunSpec
 from headrace.base.errors import Finding, SpecInvalid
+from headrace.spec.files import PICKLES
 from headrace.spec.findings import instead, report_errors, shown
 from headrace.spec.fold import Folded
 from headrace.spec.judge import judge
@@ -72,7 +73,7 @@ def judge_training_run(spec: TrainingRunSpec) -> Judgement:
         for finding in folded.findings
         if finding.where in doubtful
     ]
-    errors += _builtin(spec)
+    errors += [*_builtin(spec), *_pickled(spec)]
     warnings += [*_idle_gpus(spec), *_store_of_a_pod(spec)]
     return Judgement([_camel(finding) for finding in errors], [_camel(finding) for finding in warnings])
 
@@ -93,6 +94,15 @@ def _builtin(spec: TrainingRunSpec) -> Iterator[Finding]:
     if source.startswith("builtin:") and source not in BUILTIN_SOURCES:
         action = instead(source, BUILTIN_SOURCES, "take one of these, or a URL")
         yield Finding("data.source", f"no {shown(source)}", listed(source, BUILTIN_SOURCES), action)
+
+
+def _pickled(spec: TrainingRunSpec) -> Iterator[Finding]:
+    """What PyTorch saved is converted on the machine of `headrace run`; pods read safetensors alone."""
+    given = spec.model.init_from
+    if given is not None and given.endswith(PICKLES):
+        allowed = "a .safetensors file or a package's folder"
+        action = "convert it: `headrace run` does where `init_from` is the file itself, or save it as safetensors"
+        yield Finding("model.init_from", shown(given), allowed, action)
 
 
 def _idle_gpus(spec: TrainingRunSpec) -> Iterator[Finding]:
