@@ -466,6 +466,42 @@ def test_tasks_that_cannot_be_joined_and_models_that_cannot_join_are_told() -> N
     assert "semantic-segmentation" in apart["tasks[1]"].allowed
 
 
+def test_joined_tasks_say_of_the_picture_what_all_can_have_and_say_it_once() -> None:
+    spec = document(data={"source": "builtin:digit-scenes", "format": "voc"}, model="multi-task", gate=[], train={})
+    del spec["task"]
+
+    def told(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+        tasks = [{"name": "image-classification", **one}, {"name": "semantic-segmentation", **other}]
+        return {**spec, "tasks": tasks}
+
+    turned = [{"name": "rotation", "degrees": 15}]
+    for one, other in (
+        ({"augment": turned}, {}),
+        ({"augment": ["rotation"]}, {"augment": turned}),
+        ({"augment": "none", "image_size": 32}, {"augment": "shift", "image_size": 32, "channels": 1}),
+        ({"explain": "grad-cam", "explain_layer": "x"}, {}),
+    ):
+        load_spec(told(one, other))
+    finding = only(told({"augment": ["rotation", "rand-augment"]}, {}))
+    assert finding.where == "tasks[0].augment"
+    assert "rand-augment" in finding.given
+    assert "semantic-segmentation cannot have" in finding.given
+    for key, one, other in (("augment", "shift", ["rotation"]), ("image_size", 32, 64), ("channels", 1, 3)):
+        finding = only(told({key: one}, {key: other}))
+        assert (finding.where, finding.allowed) == (f"tasks[1].{key}", "what image-classification says")
+    assert only(told({"image_size": 4}, {})).where == "tasks[0].image_size"  # its own mistake, told once
+    assert only(told({"args": 3}, {})).where == "tasks[0].args"
+
+
+def test_a_layer_to_explain_needs_an_explanation() -> None:
+    given = {"name": "image-classification", "explain_layer": "layer3"}
+    finding = only(document(task=given))
+    assert finding.where == "task.explain_layer"
+    assert "explain: grad-cam" in finding.action
+    load_spec(document(task={**given, "explain": "grad-cam"}))
+    load_spec(document(task={**given, "explain_layer": None}))
+
+
 def test_regions_come_with_the_picture_only_for_a_model_that_looks_at_them() -> None:
     spec = document(data={"source": "builtin:shapes", "format": "voc"}, model="fast-rcnn", gate=[], train={})
     bare = only({**spec, "task": "object-detection"})

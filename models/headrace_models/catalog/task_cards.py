@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, Tag
+from pydantic import Field, Tag, ValidationInfo, field_validator
 
 from headrace_models.catalog.augment_steps import NAME_OR_STEPS, PictureSteps
 from headrace_models.catalog.cards import Arguments, Direction, TaskCard
@@ -44,6 +44,13 @@ class ImageClassificationArguments(PictureArguments):
         description="The module of the network that grad-cam looks at, by its name in PyTorch (`layer3`); null: the "
         "last one whose output has places.",
     )
+
+    @field_validator("explain_layer")
+    @classmethod
+    def _explained(cls, layer: str | None, info: ValidationInfo) -> str | None:
+        if layer is not None and info.data.get("explain") == "none":
+            raise ValueError("write explain: grad-cam, or remove it: a layer is looked at for an explanation only")
+        return layer
 
 
 class TabularArguments(Arguments):

@@ -16,6 +16,7 @@ from headrace.base.errors import InvalidInput
 from headrace.spec.findings import report_errors, report_unknown, shown
 from headrace.spec.fold import LOSS_KEYS, MODEL_KEYS, NAMED_KEYS, Folded, task_names
 from headrace.spec.gate import parse_check
+from headrace.spec.joined import judge_joined
 from headrace.spec.learning import judge_learning
 from headrace.spec.model import GROUPED_FORMATS, TABLE_FORMATS
 from headrace.spec.yaml_reader import Path
@@ -104,6 +105,8 @@ def _tasks(folded: Folded) -> None:
             place = task_names(folded.record).index(name)
             action = "make a spec for each task, or join tasks that can be"
             folded.report(("tasks", place, "name"), f"{shown(name)} is one of several", ", ".join(joinable), action)
+        if not apart and len(known) == len(_list(folded.record.get("tasks"))):
+            judge_joined(folded, known)
 
 
 def _model(folded: Folded) -> None:
