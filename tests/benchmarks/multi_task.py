@@ -3,11 +3,12 @@
 All three trainings of a seed are those of examples/zoo/multi-task.yaml, with the same network, first weights, batches,
 epochs and schedule: `joined` with all its losses, each task alone with that task's only (the other head then gets no
 gradient, and what is left is a U-Net, or its contracting side with a linear layer). 70 % of builtin:digit-scenes to
-train on, the last weights judged on the rest. Prints a table; about three minutes a training on one thread.
+train on, the last weights judged on the rest. Prints a table; 75 to 120 s a training on one quiet core.
 
-    python tests/benchmarks/multi_task.py [--results FILE] [SEED:WAY ...] [--set KEY=VALUE ...]
+    python tests/benchmarks/multi_task.py [--results FILE] [SEED:WAY ... | all] [--set KEY=VALUE ...]
 
 With FILE each training is kept there, so that they can be made one at a time; without any SEED:WAY it is only read.
+`all` makes all nine, 11 to 18 minutes; nothing is trained unasked, as by `make bench`.
 """
 
 from __future__ import annotations
@@ -78,12 +79,16 @@ def _row(name: object, numbers: Sequence[float]) -> str:
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("trainings", nargs="*", metavar="SEED:WAY", help=f"WAY is one of {', '.join(WAYS)}")
+    parser.add_argument("trainings", nargs="*", metavar="SEED:WAY", help=f"WAY is one of {', '.join(WAYS)}; or all")
     parser.add_argument("--results", type=Path)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     given = parser.parse_args()
+    if not given.trainings and not given.results:
+        parser.print_help()
+        return
     torch.set_num_threads(1)
-    wanted = given.trainings or ([] if given.results else [f"{seed}:{way}" for seed in SEEDS for way in WAYS])
+    everything = [f"{seed}:{way}" for seed in SEEDS for way in WAYS]
+    wanted = everything if given.trainings == ["all"] else given.trainings
     results = []
     for seed, _, way in (name.partition(":") for name in wanted):
         results.append(measure(int(seed), way, given.set))
