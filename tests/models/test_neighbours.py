@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import zoo
@@ -17,7 +18,7 @@ from headrace.training.batches import share_out
 from headrace.training.components import make_learner, make_objective
 from headrace.training.progress import Teller
 from headrace_models.catalog import arguments, get
-from headrace_models.classification.neighbours import NearestNeighbours
+from headrace_models.classification.neighbours import SPARE, NearestNeighbours, free_memory
 from headrace_models.layers.counting import Statistics
 from headrace_models.package import load_package, write_package
 
@@ -96,8 +97,36 @@ def test_many_queries_are_answered_as_each_alone(monkeypatch: pytest.MonkeyPatch
     model = taught(pictures, label)
     queries, _ = random_pictures(9, seed=2)
     whole = model(queries)
-    monkeypatch.setattr("headrace_models.classification.neighbours.ENTRIES", 30 * 2)
-    assert torch.allclose(model(queries), whole)
+    near, rows = model.nearest, list[int]()
+
+    def nearest(query: Tensor) -> tuple[Tensor, Tensor]:
+        rows.append(len(query))
+        return near(query)
+
+    monkeypatch.setattr(model, "nearest", nearest)
+    candidates = (model.k + SPARE) * model.features.size
+    for entries, most in ((30 * 2, 1), (candidates * 4, 4)):  # the table alone would let 2 and more pass at once
+        monkeypatch.setattr("headrace_models.classification.neighbours.ENTRIES", entries)
+        rows.clear()
+        assert torch.allclose(model(queries), whole)
+        assert max(rows) == most
+
+
+def test_more_than_the_memory_holds_is_refused_with_what_would_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = NearestNeighbours(4, 1, (8, 8))
+    wanted = 5 * 4 * 1000 * model.features.size
+    monkeypatch.setattr("headrace_models.classification.neighbours.free_memory", lambda: wanted)
+    model.begin(1000)
+    with pytest.raises(InvalidInput, match=r"GB on each worker .* from 1,001 samples") as raised:
+        model.begin(1001)
+    assert "task.image_size" in raised.value.action
+
+
+def test_the_memory_that_is_free_is_the_machines_or_what_its_container_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    available = psutil.virtual_memory().total
+    for limit, least, most in (("max", 1, available), ("1000", 0, 0), (str(1 << 60), 1, available)):
+        monkeypatch.setattr(Path, "read_text", lambda self, limit=limit: f"{limit}\n")
+        assert least <= free_memory() <= most
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ The quickest model to train, and the slowest to answer: each answer compares the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -20,7 +21,8 @@ from headrace_models.tasks.base import Batch
 
 SMALLEST_VARIANCE = 1e-4  # added before the root: a feature that never varies is left at 0 and not blown up
 SPARE = 8  # candidates beyond k whose distance is worked out exactly
-ENTRIES = 1 << 24  # of the table of distances at a time: 64 MiB
+ENTRIES = 1 << 24  # of the table of distances, and of the candidates' features, at a time: 64 MiB
+COPIES = 5  # of all features in float32: what `maximize` takes while it puts them in order, in float64
 
 
 class NearestNeighbours(Counting):
@@ -81,7 +83,7 @@ class NearestNeighbours(Counting):
         """Look whether there is room for all.
 
         Raises:
-            InvalidInput: SAMPLES are more than `most_samples`, or fewer than `k`.
+            InvalidInput: SAMPLES are more than `most_samples` or than this worker's memory holds, or fewer than `k`.
         """
         if samples > self.most_samples:
             megabytes = samples * self.features.size * self.bank.element_size() / 1e6
@@ -95,6 +97,14 @@ class NearestNeighbours(Counting):
             raise InvalidInput(
                 f"model.args.k is {self.k}, and there are {samples} training samples",
                 action=f"lower model.args.k to {samples} or less",
+            )
+        peak, free = COPIES * samples * self.features.size * self.bank.element_size(), free_memory()
+        if peak > free:
+            raise InvalidInput(
+                f"nearest-neighbours takes {peak / 1e9:,.1f} GB on each worker while it learns from {samples:,} "
+                f"samples of {self.features.size:,} features; this one has {free / 1e9:,.1f} GB",
+                action="lower task.image_size or data.split.train, raise model.args.cell, or give each worker more "
+                "memory",
             )
 
     def accumulate(self, inputs: tuple[Tensor, ...], batch: Batch) -> Statistics:
@@ -127,7 +137,7 @@ class NearestNeighbours(Counting):
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
         query = self._scaled(self.features(x))
-        at_once = max(1, ENTRIES // max(1, len(self.bank)))
+        at_once = max(1, ENTRIES // max(1, len(self.bank), (self.k + SPARE) * query.shape[1]))
         return torch.cat([self._shares(part).log() for part in torch.split(query, at_once)])
 
     def _scaled(self, vector: Tensor) -> Tensor:
@@ -164,3 +174,15 @@ def own_order(vector: Tensor, label: Tensor) -> Tensor:
     rows = torch.cat([vector.double(), label[:, None].double()], dim=1).cpu().numpy()
     keys = np.ascontiguousarray(rows).view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
     return torch.from_numpy(np.argsort(keys, kind="stable")).to(vector.device)
+
+
+def free_memory() -> int:
+    """Bytes that this process can still have: of the machine, and of its container where that has a limit."""
+    import psutil  # not where models are served
+
+    free = psutil.virtual_memory().available
+    try:
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+    except (OSError, ValueError):  # no container, or "max"
+        return int(free)
+    return int(min(free, max(0, limit - psutil.Process().memory_info().rss)))
