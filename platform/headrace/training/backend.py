@@ -18,7 +18,7 @@ from typing import Any
 
 from ray.train.backend import Backend, BackendConfig
 
-RENDEZVOUS = "HEADRACE_RENDEZVOUS"  # "file:PATH" or "tcp:HOST:PORT", set in each worker's environment
+from headrace.training.rendezvous import RENDEZVOUS
 
 
 def choose_rendezvous(scratch: str, single_node: bool) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from headrace.training.backend import RENDEZVOUS
+from headrace.training.rendezvous import RENDEZVOUS
 
 # A peer that died is noticed at once (its sockets close); this is for one that hangs. Packaging and plots are waited
 # for in a barrier, so it must be longer than they take.
