@@ -55,7 +55,12 @@ TO_REACH: Mapping[str, tuple[str, float | None, str]] = {
         None,
         "accuracy .942, IoU .908 on other pictures of digits with masks",
     ),
-    "tracking-sort": ("mota", None, "on TUD-Campus MOTA .627, which tests/models holds"),
+    "transfer": (
+        "accuracy",
+        None,
+        "better than from scratch: .540 here; on halves of CIFAR .62 to .64 where scratch has .57",
+    ),
+    "tracking-sort": ("mota", None, "on TUD-Campus MOTA .627 (tests/models, given the detections)"),
 }
 
 
