@@ -157,15 +157,9 @@ ON_TWO_WORKERS = """
 from headrace_models.classification.features import FeatureClassifier
 torch.manual_seed(0)
 model = FeatureClassifier(3, 1, (8, 8), ["hog", "lbp", "colour-histogram", "glcm"], cell=2)
-settings = {
+settings |= {
     "losses": [{"name": "hinge", "args": {}, "task": "image-classification", "weight": 1.0}],
-    "precision": "float32",
     "optimizer": {"name": "sgd", "args": {"lr": 0.1}},
-    "schedule": {"name": "constant", "args": {}},
-    "accumulate_steps": 1,
-    "epochs": 1,
-    "clip_norm": None,
-    "ema_decay": None,
 }
 group, schedule = Group(rank, 2, torch.device("cpu")), share_out(8, [16, 16])
 trainer = make_trainer(settings, model, make_objective(settings, task, group.device), group, schedule, own_code=False)

@@ -10,15 +10,10 @@ SCRIPT = """
 from headrace_models.classification.googlenet import GoogLeNet
 torch.manual_seed(0)
 model = GoogLeNet(3, 1, (8, 8), width=0.0625)
-settings = {
+settings |= {
     "losses": [{"name": "cross-entropy", "args": {}, "task": "image-classification", "weight": 1.0}],
-    "precision": "float32",
     "optimizer": {"name": "adam", "args": {"groups": [{"match": "fc.", "lr": 0.01}]}},
-    "schedule": {"name": "constant", "args": {}},
     "accumulate_steps": 2,
-    "epochs": 1,
-    "clip_norm": None,
-    "ema_decay": None,
 }
 group, schedule = Group(rank, 2, torch.device("cpu")), share_out(12, [24, 24])
 trainer = make_trainer(settings, model, make_objective(settings, task, group.device), group, schedule, own_code=False)

@@ -7,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-# What such a script begins with: it is `rank`, and has a `task` on grey pictures of 8 x 8.
+# What such a script begins with: it is `rank`, has a `task` on grey pictures of 8 x 8, and `settings` that lack losses
+# and an optimizer.
 BEGINNING = """
 import sys
 import torch
@@ -23,6 +24,14 @@ torch.set_num_threads(1)
 dist.init_process_group("gloo", init_method="file://" + sys.argv[1], rank=rank, world_size=2)
 task = build_task({"name": "image-classification"}, Schema("label", ("a", "b", "c")))
 task.preprocessing = {"image_size": [8, 8], "channels": 1, "mean": [0.5], "std": [0.2]}
+settings = {
+    "precision": "float32",
+    "schedule": {"name": "constant", "args": {}},
+    "accumulate_steps": 1,
+    "epochs": 1,
+    "clip_norm": None,
+    "ema_decay": None,
+}
 """
 
 

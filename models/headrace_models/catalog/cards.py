@@ -74,6 +74,7 @@ class ModelCard(Card):
     together: bool = False  # it does several tasks at once, and only so
     proposals: bool = False  # it looks at regions that come with the picture
     learns: Literal["gradients", "statistics"] = "gradients"  # the latter: `headrace_models.layers.counting`
+    begins_anew: bool = False  # nothing is left of weights it begins with, so that `init_from` has no effect
     parameters: int | None = None  # published size at the source's own shape, where there is one
     debug: Mapping[str, Any] = field(default_factory=dict)  # arguments of a size that trains on a CPU in seconds
     metric: str = ""  # what to expect of it: data, metric and value

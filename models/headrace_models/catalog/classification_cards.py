@@ -172,6 +172,7 @@ CLASSIFICATION_MODELS = (
         "Cover & Hart 1967; Dudani 1976 (votes by distance)",
         tasks=_TASKS,
         learns="statistics",
+        begins_anew=True,
         metric=f"{_DIGITS} with HOG",
     ),
     _cifar(8, 1, None, "digits: accuracy ≥ .98", 16),

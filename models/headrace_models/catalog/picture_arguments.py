@@ -9,6 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from headrace_models.catalog.augment_steps import too_large
 from headrace_models.catalog.cards import Arguments
 
+SHARED = ("image_size", "channels", "augment")  # what tasks that are joined say of the picture is one for all of them
 PICTURES = "[batch, channels, height, width], float32"  # what networks for pictures take
 Pixels = Annotated[int, Field(ge=8, le=1024)]
 

@@ -19,6 +19,7 @@ from torch import nn
 from headrace.base.errors import InvalidInput
 from headrace_models import catalog
 from headrace_models.catalog.cards import NoArguments, TaskCard
+from headrace_models.catalog.picture_arguments import SHARED
 from headrace_models.tasks.base import Arrays, Batch, Example, Metrics, MultiTaskOutput, Sample, Signature, Task
 from headrace_models.tasks.picture_task import PictureTask, summaries_of
 
@@ -64,7 +65,7 @@ class MultiTask(Task):
         self.parts: dict[str, PictureTask] = {part.card.name: part for part in parts if isinstance(part, PictureTask)}
         self.card = joined_card([part.card for part in parts])  # type: ignore[misc]  # no class has this one
         self.leader = next(iter(self.parts.values()))
-        for name in ("image_size", "channels", "augment"):
+        for name in SHARED:
             self._agreed(name)
 
     def _agreed(self, name: str) -> None:

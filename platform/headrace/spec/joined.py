@@ -11,8 +11,7 @@ from pydantic import ValidationError
 from headrace.spec.findings import shown
 from headrace.spec.fold import Folded
 from headrace_models.catalog.cards import TaskCard
-
-SHARED = ("image_size", "channels", "augment")  # as `headrace_models.tasks.multi_task` has them
+from headrace_models.catalog.picture_arguments import SHARED
 
 
 def judge_joined(folded: Folded, cards: Mapping[str, TaskCard]) -> None:

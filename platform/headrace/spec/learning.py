@@ -27,14 +27,13 @@ _GRADIENTS = (
     "clip_norm",
     "ema_decay",
 )
-_BEGIN_ANEW = ("nearest-neighbours",)  # whatever they begin with is gone after an epoch; a mixture goes on from it
 
 
 def judge_learning(folded: Folded, model: ModelCard) -> None:
     """Add a finding to FOLDED for each setting that MODEL, by its card, has no use for."""
     if model.learns == "statistics":
         _report(folded, model.name)
-    if model.name in _BEGIN_ANEW and isinstance(part := folded.record.get("model"), Mapping) and part.get("init_from"):
+    if model.begins_anew and isinstance(part := folded.record.get("model"), Mapping) and part.get("init_from"):
         allowed = f"nothing: {model.name} sets all that it learns in its only epoch"
         folded.report(("model", "init_from"), shown(part["init_from"]), allowed, "remove it")
 
