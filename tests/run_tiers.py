@@ -17,7 +17,7 @@ import time
 import xml.etree.ElementTree as ElementTree
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -42,6 +42,8 @@ BESIDE = ("kubernetes", "node")  # these run, one after the other, beside
 MAIN = "local"  # this one, where it is asked for
 SHORT = {"node": "without the tests marked long, which `make test-scenarios` runs"}
 HEARTBEAT_SECONDS = 120
+SHOWN_FAILURES = 5  # once more at the very end, which is what is kept of a long log
+SHOWN_CHARACTERS = 1500  # of each
 CUDA = "import sys, torch; sys.exit(not torch.cuda.is_available())"  # in a process of its own: torch is slow to import
 _Output = IO[bytes] | int | None  # a file that shows later what is printed; None shows it at once
 
@@ -57,6 +59,7 @@ class Outcome:
     seconds: float = 0.0
     ok: bool = True
     left_out: str = ""
+    failures: list[str] = field(default_factory=list)  # of each failed test its name and the end of what it said
 
 
 def left_out(tier: str) -> str:
@@ -98,7 +101,14 @@ def run_pytest(tier: str, output: _Output) -> Outcome:
                 outcome.failed = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
                 outcome.skipped = int(suite.get("skipped", 0))
                 outcome.passed = int(suite.get("tests", 0)) - outcome.failed - outcome.skipped
+                outcome.failures = [
+                    _told(case, bad) for case in suite for bad in case if bad.tag in ("failure", "error")
+                ]
         return outcome
+
+
+def _told(case: ElementTree.Element, bad: ElementTree.Element) -> str:
+    return f"{case.get('classname')}::{case.get('name')}\n{(bad.text or '')[-SHOWN_CHARACTERS:]}"
 
 
 BUILDERS = {"kubernetes": "headrace_testbed.builds", "node": "headrace_testbed.node_tier"}
@@ -156,6 +166,11 @@ def main() -> int:
     # A shell that runs us in the background has us ignore Ctrl-C, and so would all processes of the tests.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     outcomes = run_all(sys.argv[1:])
+    failures = [failure for o in outcomes for failure in o.failures]
+    for failure in failures[:SHOWN_FAILURES]:
+        print(f"\n--- failed: {failure}")
+    if len(failures) > SHOWN_FAILURES:
+        print(f"\n--- and {len(failures) - SHOWN_FAILURES} more: see above")
     print("\ntier        passed  failed  skipped  seconds")
     for o in outcomes:
         words = f"left out: {o.left_out}" if o.left_out else (SHORT.get(o.tier, "") if o.ok else "FAILED")
