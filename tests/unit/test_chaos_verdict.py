@@ -97,6 +97,22 @@ def test_an_attempt_that_was_deleted_before_the_next_began_did_not_live_beside_i
     assert "was made at" in str(judge(ending, STORY))
 
 
+@pytest.mark.parametrize("deleted", [200, 504])
+def test_a_killed_operator_s_unanswered_requests_count_where_they_were_carried_out(deleted: int):
+    ending = right()
+    del ending.ray_jobs["digits-1"], ending.created["rayjobs/digits-1"]
+    asked = [_event("create", "digits-1", 504, 0), _event("delete", "digits-1", deleted, 15), *ending.asked[1:]]
+    assert judge(replace(ending, asked=asked), STORY) == []
+    assert "digits has RayJobs of the attempts [2]" in str(judge(replace(ending, asked=asked[2:]), STORY))
+
+
+def test_a_delete_that_was_neither_answered_nor_carried_out_ends_no_attempt():
+    ending = right()
+    ending.ray_jobs["digits-1"]["status"].update(endTime="2026-11-26T12:00:30Z")
+    asked = [ending.asked[0], _event("delete", "digits-1", 504, 15), ending.asked[1]]
+    assert "RayJob digits-2 was made at" in str(judge(replace(ending, asked=asked), STORY))
+
+
 def test_the_same_seed_draws_the_same_story_with_every_kind_in_it():
     storm = Storm(kills=1, restarts=1, runs=20, deployments=4, seconds=1, seed=7)
     assert plot(storm, "http://mlflow") == plot(storm, "http://mlflow")

@@ -13,6 +13,7 @@ from headrace_chaos.story import BROKEN, DeploymentStory, Plot, RunStory
 
 Object = dict[str, Any]
 _RAY = "/apis/ray.io/v1/namespaces/{}/{}"
+UNANSWERED = 504  # what the audit log says of a request whose asker went away, whether it was carried out or not
 
 
 @dataclass(frozen=True)
@@ -78,16 +79,27 @@ def _attempts(ending: Ending) -> Iterator[str]:
         if times > 1:
             yield f"{name} was created {times} times"
     numbers: dict[str, set[int]] = defaultdict(set)
-    for name in {
-        *(key.removeprefix("rayjobs/") for key in ending.created if key.startswith("rayjobs/")),
-        *ending.ray_jobs,
-    }:
+    created = {key.removeprefix("rayjobs/") for key in ending.created if key.startswith("rayjobs/")}
+    # Of a POST that was not answered, the RayJob is there all the same, and maybe was deleted since.
+    for name in created | set(ending.ray_jobs) | set(_deleted(ending)):
         run, _, number = name.rpartition("-")
         numbers[run].add(int(number))
     for run, found in numbers.items():
         attempts = (ending.runs.get(run, {}).get("status") or {}).get("attempt")
         if found != set(range(1, len(found) + 1)) or attempts != len(found):
             yield f"{run} has RayJobs of the attempts {sorted(found)} and says attempt {attempts}"
+
+
+def _deleted(ending: Ending) -> dict[str, str]:
+    """When the operator had a RayJob deleted, by its name."""
+    deletes = [
+        (each["objectRef"]["name"], each["responseStatus"]["code"], each["requestReceivedTimestamp"])
+        for each in ending.asked
+        if each["verb"] == "delete" and each["objectRef"]["resource"] == "rayjobs"
+    ]
+    # It was killed before it was answered, and what it asked for is gone: it was done.
+    unanswered = {name: at for name, code, at in deletes if code == UNANSWERED and name not in ending.ray_jobs}
+    return unanswered | {name: at for name, code, at in deletes if code == 200}
 
 
 def _orphans(ending: Ending) -> Iterator[str]:
@@ -110,13 +122,7 @@ def _orphans(ending: Ending) -> Iterator[str]:
 
 def _one_at_a_time(ending: Ending) -> Iterator[str]:
     """An attempt begins when the one before it is over: it has ended, or was deleted."""
-    deleted = {
-        each["objectRef"]["name"]: each["requestReceivedTimestamp"]
-        for each in ending.asked
-        if each["verb"] == "delete"
-        and each["objectRef"]["resource"] == "rayjobs"
-        and each["responseStatus"]["code"] == 200
-    }
+    deleted = _deleted(ending)
     for event in ending.asked:
         if not (_made_something(event) and event["objectRef"]["resource"] == "rayjobs"):
             continue
