@@ -94,6 +94,7 @@ def test_the_designs_own_spec_has_this_canonical_record_and_hash(tmp_path: Path)
             "seed": 0,
             "precision": "float32",
             "compile": False,
+            "sync_batch_norm": False,
             "accumulate_steps": 1,
             "clip_norm": None,
             "ema_decay": None,
@@ -107,7 +108,7 @@ def test_the_designs_own_spec_has_this_canonical_record_and_hash(tmp_path: Path)
         "register": {"name": "digits", "alias": "champion"},
         "deploy": {"name": "digits", "replicas": 1, "resources": {"cpus": None, "gpus": None, "memory_bytes": None}},
     }
-    assert spec.sha256 == "c0ebc24d54e84dc7d40d6d150c2e31e5984d91b863203729bea4377bf04de74a"
+    assert spec.sha256 == "d3ea2538cc35f5a83ea38dc56991671911fc8b16351f97e9daf321c214a2ff84"
 
 
 def test_every_spelling_of_the_same_spec_has_the_same_hash() -> None:
@@ -369,6 +370,7 @@ def test_a_misspelt_name_is_told_with_the_one_that_was_meant(changes: Any, where
         ({"train": {"batch_size": 3, "workers": 4}}, "train.batch_size", "raise batch_size or take fewer workers"),
         ({"train": {"parallel": "fspd"}}, "train.parallel", "write `fsdp`"),
         ({"train": {"compile": "yes"}}, "train.compile", "write true or false"),
+        ({"train": {"sync_batch_norm": "on"}}, "train.sync_batch_norm", "write true or false"),
         ({"train": {"compile": True, "parallel": "fsdp"}}, "train.compile", "remove one"),
         ({"train": 3}, "train", "write `key: value` lines below it"),
         ({"gate": ["accuracy > 95%"]}, "gate[0]", "write a fraction, as 0.95 for 95 %"),

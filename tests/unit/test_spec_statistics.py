@@ -32,6 +32,7 @@ GRADIENTS: list[tuple[dict[str, Any], str, str]] = [
     ({"parallel": "fsdp"}, "train.parallel", '"fsdp"'),
     ({"precision": "bfloat16"}, "train.precision", '"bfloat16"'),
     ({"compile": True}, "train.compile", "true"),
+    ({"sync_batch_norm": True}, "train.sync_batch_norm", "true"),
     ({"accumulate_steps": 2}, "train.accumulate_steps", "2"),
     ({"clip_norm": 1.0}, "train.clip_norm", "1.0"),
     ({"ema_decay": 0.9}, "train.ema_decay", "0.9"),

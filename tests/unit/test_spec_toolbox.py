@@ -77,6 +77,7 @@ SWITCHES: dict[str, Any] = {
     "precision": "bfloat16",
     "early_stop": {"metric": "accuracy", "patience": 3, "min_delta": 0.001},
     "compile": True,
+    "sync_batch_norm": True,
     "parallel": "ddp",
     "loss": {"name": "cross-entropy", "label_smoothing": 0.1, "class_weights": "balanced"},
 }
@@ -101,6 +102,7 @@ def test_every_switch_of_the_training_can_be_set(tmp_path: Path, name: str) -> N
         ({"precision": "floatt16"}, "train.precision", "float16"),
         ({"early_stopp": {}}, "train.early_stopp", "early_stop"),
         ({"compiled": True}, "train.compiled", "compile"),
+        ({"synch_batchnorm": True}, "train.synch_batchnorm", "sync_batch_norm"),
         ({"parallel": "fsdp2"}, "train.parallel", "fsdp"),
         ({"loss": {"name": "cross-entropy", "label_smothing": 0.1}}, "train.loss.label_smothing", "label_smoothing"),
         ({"loss": {"name": "cross-entropy", "class_weight": "balanced"}}, "train.loss.class_weight", "class_weights"),

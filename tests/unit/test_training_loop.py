@@ -197,12 +197,13 @@ def test_auxiliary_outputs_count_by_their_weight_in_training_and_are_not_there_i
 )
 def test_batch_norm_on_few_samples_of_a_worker_is_told(batch: int, workers: int, normed: bool, told: bool) -> None:
     model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3) if normed else nn.ReLU())
-    note = small_batch_norm(model, share_out(batch, [100] * workers))
+    note = small_batch_norm(model, share_out(batch, [100] * workers), synchronised=False)
     assert (note is not None) == told
     if note is not None:
         assert f"from {batch // workers} samples" in note
-        assert f"set train.batch_size to {8 * workers} or more" in note
+        assert f"set train.sync_batch_norm: true, or train.batch_size to {8 * workers} or more" in note
+    assert small_batch_norm(model, share_out(batch, [100] * workers), synchronised=True) is None
 
 
 def test_frozen_batch_norm_needs_no_large_batch() -> None:
-    assert small_batch_norm(nn.Sequential(nn.BatchNorm1d(3)).eval(), share_out(2, [9, 9])) is None
+    assert small_batch_norm(nn.Sequential(nn.BatchNorm1d(3)).eval(), share_out(2, [9, 9]), synchronised=False) is None

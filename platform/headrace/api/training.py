@@ -135,6 +135,9 @@ class Train(Part):
         default="float32", description="Number format of the forward pass; the shorter ones are faster on GPUs."
     )
     compile: bool = Field(default=False, description="Compile the training step; the image must have a C++ compiler.")
+    sync_batch_norm: bool = Field(
+        default=False, description="Batch normalisation takes its means over all workers' samples."
+    )
     accumulate_steps: int = Field(default=1, ge=1, description="Batches whose gradients are averaged into one step.")
     clip_norm: float | None = Field(
         default=None, gt=0, description="Largest norm of the gradient; longer ones are shortened to it. Default: none."

@@ -23,6 +23,7 @@ _GRADIENTS = (
     "parallel",
     "precision",
     "compile",
+    "sync_batch_norm",
     "accumulate_steps",
     "clip_norm",
     "ema_decay",

@@ -199,6 +199,13 @@ class Train(Part):
             "trainings; needs a C++ compiler where the workers are. Default false."
         ),
     )
+    sync_batch_norm: StrictBool = Field(
+        default=False,
+        description=(
+            "Batch normalisation takes its means over all workers' samples, as a single worker would, instead of each "
+            "worker's own: more messages a step, for batches that leave a worker few samples. Default false."
+        ),
+    )
     accumulate_steps: Count = Field(
         default=1, description="Batches whose gradients are averaged before weights change. Default 1."
     )

@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from headrace.base.errors import InvalidInput
 from headrace.spec.learning import require_statistics_settings
 from headrace.store import Store
+from headrace.training.batch_norm import synchronise
 from headrace.training.batches import Schedule
 from headrace.training.counting import CountingTrainer
 from headrace.training.gpu import laid_out
@@ -88,19 +89,19 @@ def make_objective(train: Mapping[str, Any], task: Task, device: torch.device) -
     return Objective(task, terms, device, DTYPES[train["precision"]])
 
 
-def small_batch_norm(model: torch.nn.Module, schedule: Schedule) -> str | None:
-    """A word where batch norm would take its means from few samples, as it sees a worker's own share of a batch only.
+def small_batch_norm(model: torch.nn.Module, schedule: Schedule, *, synchronised: bool) -> str | None:
+    """A word where batch norm would take its means from few samples: unless it is SYNCHRONISED, a worker's own share.
 
     Wu & He 2018 (Group Normalization, figure 1): its error rises below 16 samples, and steeply below 8.
     """
-    if len(schedule.sizes) == 1 or min(schedule.sizes) >= FEW_SAMPLES:
+    if synchronised or len(schedule.sizes) == 1 or min(schedule.sizes) >= FEW_SAMPLES:
         return None
     if not any(isinstance(layer, _BatchNorm) and layer.training for layer in model.modules()):
         return None
     return (
         f"batch norm takes its means from {min(schedule.sizes)} samples: each worker's share of train.batch_size "
-        f"{schedule.global_size}; set train.batch_size to {FEW_SAMPLES * len(schedule.sizes)} or more, or have fewer "
-        "workers, if the model learns worse than on one"
+        f"{schedule.global_size}; set train.sync_batch_norm: true, or train.batch_size to "
+        f"{FEW_SAMPLES * len(schedule.sizes)} or more, if the model learns worse than on one worker"
     )
 
 
@@ -137,7 +138,9 @@ def make_trainer(
 
     Of a user's OWN_CODE nothing is taken for granted.
     """
-    # A run that was begun by an older version knows neither of the two keys.
+    # A run that was begun by an older version knows none of the three keys.
+    if train.get("sync_batch_norm"):
+        model = synchronise(model, group)
     if train.get("parallel") == "fsdp" and group.world > 1:
         shard(model, group)
     else:

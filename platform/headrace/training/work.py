@@ -129,7 +129,7 @@ class Work:
         model = self._model(task, code, example, fresh=saved is None)
         if saved is not None:
             model.load_state_dict(saved[0])
-        if note := components.small_batch_norm(model, schedule):
+        if note := components.small_batch_norm(model, schedule, synchronised=bool(train.get("sync_batch_norm"))):
             self.teller.message(note)
         objective = components.make_objective(train, task, self.group.device)
         trainer = components.make_learner(train, model, objective, self.group, schedule, own_code=code is not None)

@@ -54,6 +54,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
             "gpus_per_worker": draw(st.sampled_from([0, 1, 2])),
             "seed": draw(st.integers(0, 2**63 - 1)),
             "precision": draw(st.sampled_from(["float32", "bfloat16", "float16"])),
+            "sync_batch_norm": draw(st.booleans()),
             "accumulate_steps": draw(st.integers(1, 8)),
             "clip_norm": draw(st.sampled_from([None, 0.5, 1.0])),
             "ema_decay": draw(st.sampled_from([None, 0.999])),
