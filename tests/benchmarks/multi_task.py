@@ -3,7 +3,8 @@
 All three trainings of a seed are those of examples/zoo/multi-task.yaml, with the same network, first weights, batches,
 epochs and schedule: `joined` with all its losses, each task alone with that task's only (the other head then gets no
 gradient, and what is left is a U-Net, or its contracting side with a linear layer). 70 % of builtin:digit-scenes to
-train on, the last weights judged on the rest. Prints a table; 75 to 120 s a training on one quiet core.
+train on, the last weights judged on the rest. Prints a table; 75 to 120 s a training on one quiet core, and a bit more
+than twice that with `--set train.epochs=48`, at whose end all have learned what they can.
 
     python tests/benchmarks/multi_task.py [--results FILE] [SEED:WAY ... | all] [--set KEY=VALUE ...]
 
