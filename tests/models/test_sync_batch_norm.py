@@ -11,6 +11,7 @@ import torch
 import two_workers
 from torch import nn
 
+from headrace.base.errors import InvalidInput
 from headrace.training.batch_norm import SynchronisedBatchNorm, synchronise
 from headrace.training.group import Group
 
@@ -43,8 +44,8 @@ def train(group, schedule, share, sync):
     nn = torch.nn
     model = nn.Sequential(
         nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, momentum=None), nn.ReLU(),
-        nn.Sequential(nn.Conv2d(4, 6, 3, bias=False), nn.BatchNorm2d(6, affine=False), nn.ReLU()),
-        nn.Flatten(), nn.Linear(96, 5), nn.BatchNorm1d(5, track_running_stats=True), nn.Linear(5, 3),
+        nn.Sequential(nn.Conv2d(4, 6, 3, bias=False), nn.BatchNorm2d(6, affine=False), nn.ReLU(inplace=True)),
+        nn.Flatten(), nn.Linear(96, 5), nn.BatchNorm1d(5, bias=False), nn.Linear(5, 3),
     ).double()
     task.inputs = lambda batch: (batch["image"].double() / 255,)
     objective = make_objective(settings, task, group.device)
@@ -100,12 +101,16 @@ layer = synchronise(torch.nn.BatchNorm2d(3), group)
 rows = torch.randn([4, 0][rank], 3, 2, 2, dtype=torch.bfloat16, requires_grad=True)
 result = layer(rows)  # the second worker has no rows, and is waited for
 assert result.dtype is torch.bfloat16 and result.shape == rows.shape
-result.square().sum().backward()
+target = torch.arange(rows.numel()).view(rows.shape).sin()
+(result * target).sum().backward()
 assert rows.grad.shape == rows.shape
 if rank == 0:
-    plain = torch.nn.BatchNorm2d(3)
-    torch.testing.assert_close(result, plain(rows))
+    plain, own = torch.nn.BatchNorm2d(3), rows.detach().clone().requires_grad_()
+    torch.testing.assert_close(result, plain(own))
     torch.testing.assert_close(layer.running_var, plain.running_var)
+    (plain(own) * target).sum().backward()
+    torch.testing.assert_close(rows.grad, own.grad, rtol=0.02, atol=0.01)
+    assert rows.grad.abs().max() > 0.1
 try:
     layer(torch.zeros([1, 0][rank], 3, 1, 1))
 except ValueError as error:
@@ -132,6 +137,26 @@ def test_weights_and_what_is_frozen_stay_the_objects_they_are() -> None:
     assert list(model.state_dict()) == names
     assert all(parameter is before[name] for name, parameter in model.named_parameters())
     assert torch.equal(made(torch.ones(1, 2, 3)), nn.BatchNorm1d(2, eps=0.01).eval()(torch.ones(1, 2, 3)))
+
+
+class Own(nn.BatchNorm2d):
+    pass
+
+
+def test_a_layer_of_somebodys_own_kind_is_refused_by_name() -> None:
+    model = nn.Sequential(nn.Sequential(Own(2)))
+    with pytest.raises(InvalidInput, match=r"layer '0\.0' is of the class Own") as raised:
+        synchronise(model, Group(0, 2, torch.device("cpu")))
+    assert "sync_batch_norm: false" in raised.value.action
+    assert isinstance(model[0][0], Own)
+
+
+def test_a_layer_that_stands_at_two_places_stays_one() -> None:
+    layer = nn.BatchNorm1d(2)
+    model = nn.ModuleDict({"first": layer, "second": layer, "third": nn.Sequential(layer)})
+    synchronise(model, Group(0, 2, torch.device("cpu")))
+    assert isinstance(model["first"], SynchronisedBatchNorm)
+    assert model["first"] is model["second"] is model["third"][0]
 
 
 def test_one_worker_and_a_model_without_such_layers_are_left_as_they_are() -> None:

@@ -106,6 +106,12 @@ def test_a_killed_operator_s_unanswered_requests_count_where_they_were_carried_o
     assert "digits has RayJobs of the attempts [2]" in str(judge(replace(ending, asked=asked[2:]), STORY))
 
 
+def test_an_unanswered_attempt_that_began_too_early_is_told():
+    ending = right()
+    asked = [ending.asked[0], _event("create", "digits-2", 504, 5)]
+    assert "RayJob digits-2 was made at 2026-11-26T12:00:05" in str(judge(replace(ending, asked=asked), STORY))
+
+
 def test_a_delete_that_was_neither_answered_nor_carried_out_ends_no_attempt():
     ending = right()
     ending.ray_jobs["digits-1"]["status"].update(endTime="2026-11-26T12:00:30Z")

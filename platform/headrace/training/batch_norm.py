@@ -14,9 +14,13 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from headrace.base.errors import InvalidInput
 from headrace.training.group import Group
+
+_PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class _Standardise(torch.autograd.Function):
@@ -52,6 +56,7 @@ class _Standardise(torch.autograd.Function):
         return standard, mean, variance, values
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
         """The gradient of the rows, of that of the standardised ones."""
         standard, scale, values = ctx.saved_tensors
@@ -90,8 +95,10 @@ class SynchronisedBatchNorm(_BatchNorm):
         result, mean, variance, values = _Standardise.apply(rows, self.eps)
         if self.track_running_stats:
             self._remember(mean, variance, values)
-        if self.affine:
-            result = result * _along(self.weight, rows) + _along(self.bias, rows)
+        # What was standardised is kept for the way back, so whoever comes next gets something else to write into.
+        result = result * _along(self.weight, rows) if self.weight is not None else result.clone()
+        if self.bias is not None:
+            result = result + _along(self.bias, rows)
         return torch.as_tensor(result, dtype=given.dtype)
 
     @torch.no_grad()
@@ -112,20 +119,34 @@ def synchronise(model: nn.Module, group: Group) -> nn.Module:
 
     Parameters and buffers stay the objects they are, under their names: weights, packages and what is frozen know
     nothing of it.
+
+    Raises:
+        InvalidInput: a layer is of a class of somebody's own, whose forward would be lost.
     """
     if group.world == 1:
         return model
-    if group.device.type == "cuda":
-        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-        return converted
+    made: dict[nn.Module, nn.Module] = {}  # what stands at several places of the model stays one
+    for name, layer in model.named_modules():
+        if type(layer) in _PLAIN:
+            made[layer] = _synchronised(layer, group)
+        elif isinstance(layer, _BatchNorm) and not isinstance(layer, nn.SyncBatchNorm):
+            raise InvalidInput(
+                f"train.sync_batch_norm is true, and the layer {name!r} is of the class {type(layer).__name__}: "
+                "batch normalisation of its own kind, whose means nobody else can take",
+                action="make it a torch.nn.BatchNorm, or set train.sync_batch_norm: false",
+            )
     for parent in list(model.modules()):
-        for name, layer in list(parent.named_children()):
-            if isinstance(layer, _BatchNorm):
-                setattr(parent, name, _synchronised(layer))
-    return _synchronised(model) if isinstance(model, _BatchNorm) else model
+        for name, child in list(parent._modules.items()):
+            if child in made:
+                setattr(parent, name, made[child])
+    return made.get(model, model)
 
 
-def _synchronised(layer: _BatchNorm) -> SynchronisedBatchNorm:
+def _synchronised(layer: nn.Module, group: Group) -> nn.Module:
+    assert isinstance(layer, _BatchNorm)
+    if group.device.type == "cuda":
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(layer)  # type: ignore[no-untyped-call]
+        return converted
     made = SynchronisedBatchNorm(layer.num_features, layer.eps, layer.momentum, affine=False, track_running_stats=False)
     made.affine, made.track_running_stats = layer.affine, layer.track_running_stats
     made.weight, made.bias = layer.weight, layer.bias

@@ -123,8 +123,11 @@ def _orphans(ending: Ending) -> Iterator[str]:
 def _one_at_a_time(ending: Ending) -> Iterator[str]:
     """An attempt begins when the one before it is over: it has ended, or was deleted."""
     deleted = _deleted(ending)
+    there = {*ending.ray_jobs, *deleted}
     for event in ending.asked:
-        if not (_made_something(event) and event["objectRef"]["resource"] == "rayjobs"):
+        reference, code = event["objectRef"], event["responseStatus"]["code"]
+        unanswered = event["verb"] == "create" and code == UNANSWERED and reference.get("name") in there
+        if reference["resource"] != "rayjobs" or not (unanswered or _made_something(event)):
             continue
         run, _, number = event["objectRef"]["name"].rpartition("-")
         before, at = f"{run}-{int(number) - 1}", event["requestReceivedTimestamp"]
