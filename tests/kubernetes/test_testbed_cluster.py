@@ -11,6 +11,8 @@ from types import ModuleType
 
 import pytest
 
+from headrace_testbed.waiting import eventually
+
 
 @pytest.fixture(scope="module")
 def cluster() -> ModuleType:
@@ -27,6 +29,8 @@ def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The action of a process that looks like the keeper of a cluster in the test's folder."""
     command = [sys.executable, "-c", "import time; time.sleep(60)", request.param, str(tmp_path)]
     with subprocess.Popen(command) as keeper:
+        words = Path(f"/proc/{keeper.pid}/cmdline")
+        eventually(lambda: str(tmp_path) in words.read_text(), 10)  # for a moment after exec they are not there yet
         (tmp_path / "keeper.pid").write_text(str(keeper.pid))
         (tmp_path / "kubeconfig").touch()
         yield request.param
