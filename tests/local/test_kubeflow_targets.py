@@ -86,7 +86,7 @@ def test_one_kubeflow_may_have_two_addresses(bed: Bed, second: Any) -> None:
 def test_a_run_is_not_said_to_be_nowhere_while_a_target_is_away(
     bed: Bed, second: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3, "TRIES", 1)
+    monkeypatch.setattr(s3, "REPEATS", 1)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "key")
     away = {"store": "s3://bucket/headrace", "s3_endpoint": "http://127.0.0.1:9"}

@@ -195,7 +195,7 @@ def test_a_step_begins_with_its_driver() -> None:
 
 @pytest.mark.parametrize("root", ["gs://bucket/kfp", "minio://mlpipeline/v2", "s3://bucket/kfp"])
 def test_a_log_that_cannot_be_read_from_here_leaves_what_is_known(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3, "TRIES", 1)
+    monkeypatch.setattr(s3, "REPEATS", 1)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "key")

@@ -19,9 +19,9 @@ from headrace.base.errors import HeadraceError, Unavailable
 S3_PROTOCOLS = ("s3", "s3a")
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0  # without a byte, after which a request is made again
-# botocore repeats a request that met a 5xx, a throttle or no connection, waiting up to 1, 2, 4 and 8 seconds: 7.5 s on
-# average, in which a server may be started again. s3fs repeats that five times where it was throttled or cut off.
-TRIES = 5
+# botocore repeats a request that met a 5xx, a throttle or no connection, waiting up to 1, 2, 4, 8 and 16 seconds: 15.5 s
+# on average, in which a server may be started again. s3fs repeats that five times where it was throttled or cut off.
+REPEATS = 5  # after the first try: what botocore's Config calls max_attempts, unlike the variable
 CONNECTIONS = 32  # at once to one store; botocore's 10 are fewer than the threads that read samples ahead
 
 _REFUSED = (
@@ -84,7 +84,7 @@ def client_options() -> dict[str, Any]:
         "max_pool_connections": CONNECTIONS,
     }
     if "AWS_MAX_ATTEMPTS" not in os.environ:
-        config["retries"] = {"mode": os.environ.get("AWS_RETRY_MODE", "standard"), "max_attempts": TRIES}
+        config["retries"] = {"mode": os.environ.get("AWS_RETRY_MODE", "standard"), "max_attempts": REPEATS}
     options: dict[str, Any] = {"use_listings_cache": False, "config_kwargs": config}
     tell_boto_the_region()
     return options
