@@ -20,7 +20,7 @@ S3_PROTOCOLS = ("s3", "s3a")
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0  # without a byte, after which a request is made again
 # botocore repeats a request that met a 5xx, a throttle or no connection, waiting up to 1, 2, 4, 8 and 16 seconds: half
-# of that on average, in which a server may be started again. s3fs repeats that five times where it was cut off.
+# of that on average, in which a server may be started again. s3fs repeats that five times if throttled or cut off.
 REPEATS = 5  # after the first try: what botocore's Config calls max_attempts, unlike the variable
 CONNECTIONS = 32  # at once to one store; botocore's 10 are fewer than the threads that read samples ahead
 
