@@ -338,7 +338,8 @@ WITHOUT_PODS = (
 
 _RUNS = ("", "Initializing", "Running", "Running/PENDING?", "Running/RUNNING?")
 _ENDS_RUNNING = ("", "Initializing", "Running", "Running/PENDING?", "Running/RUNNING")
-_SERVES = ("", "Initializing/Initializing", "Initializing/NoPendingCluster", "NonZeroServeEndpoints/NoPendingCluster")
+# The third is left out where the application answers before KubeRay has moved its cluster from pending to active.
+_SERVES = ("", "Initializing/Initializing", "Initializing/NoPendingCluster?", "NonZeroServeEndpoints/NoPendingCluster")
 _LONG = Script(Behaviour(run_seconds=60))
 
 
