@@ -34,7 +34,7 @@ class _Standardise(torch.autograd.Function):
         ctx: Any, rows: torch.Tensor, eps: float
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """(standardised rows, mean [C], variance [C], number of values behind each of them [1]) of ROWS [N, C, ...]."""
-        axes = [axis for axis in range(rows.ndim) if axis != 1]
+        axes = _axes(rows)
         values = rows.new_full((1,), rows.numel() / rows.shape[1])
         sums = torch.cat([rows.sum(axes), values])
         dist.all_reduce(sums)
@@ -61,12 +61,17 @@ class _Standardise(torch.autograd.Function):
         """The gradient of the rows, of that of the standardised ones."""
         standard, scale, values = ctx.saved_tensors
         gradient = gradients[0]
-        axes = [axis for axis in range(gradient.ndim) if axis != 1]
+        axes = _axes(gradient)
         sums = torch.stack([gradient.sum(axes), (gradient * standard).sum(axes)])
         dist.all_reduce(sums)
         plain, along = sums / values
         around = gradient - _along(plain, gradient) - standard * _along(along, gradient)
         return around * _along(scale, gradient), None
+
+
+def _axes(rows: torch.Tensor) -> list[int]:
+    """The axes of ROWS [N, C, ...] but that of the channels."""
+    return [axis for axis in range(rows.ndim) if axis != 1]
 
 
 def _along(channels: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
