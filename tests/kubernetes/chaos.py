@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent / "testbed"))
 
 from headrace_chaos.storm import field_of, play
 from headrace_chaos.story import Storm
-from headrace_chaos.verdict import judge, read, table
+from headrace_chaos.verdict import ruling, table
 from headrace_testbed.control_plane import EVERYTHING, ControlPlane
 from headrace_testbed.mlflow_server import MLflowServer
 from headrace_testbed.ours import install_crds
@@ -47,8 +47,7 @@ def main() -> int:
         plane.api.post("/api/v1/namespaces", {"metadata": {"name": "chaos"}})
         with field_of(plane, "chaos", mlflow) as field:
             story = play(field, storm)
-            ending = read(field)
-            wrong = judge(ending, story)
+            ending, wrong = ruling(field, story)
     print(table(field, story, ending))
     print("\n".join([f"\n{len(wrong)} are wrong; logs are in {folder}", *wrong] if wrong else ["\nNothing is wrong."]))
     if not wrong:

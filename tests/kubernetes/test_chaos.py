@@ -13,13 +13,14 @@ import pytest
 
 from headrace_chaos.storm import Field, field_of, play
 from headrace_chaos.story import Storm
-from headrace_chaos.verdict import judge, read, table
+from headrace_chaos.verdict import ruling, table
 from headrace_testbed.control_plane import ControlPlane
 from headrace_testbed.mlflow_server import MLflowServer
 from headrace_testbed.training_runs import training_run
 from headrace_testbed.waiting import eventually
 from kuberay_double import Behaviour, Script
 
+pytestmark = pytest.mark.timeout(1200)
 Object = dict[str, Any]
 _NUMBERS = itertools.count(1)
 SHORT = Storm(kills=12, restarts=2, runs=20, deployments=4, seconds=30, seed=5)
@@ -40,11 +41,9 @@ def field(played_plane: ControlPlane, mlflow: MLflowServer) -> Iterator[Field]:
         yield made
 
 
-@pytest.mark.timeout(600)
 def test_a_storm_leaves_one_rayjob_an_attempt_honest_counts_and_right_ends(field: Field):
     story = play(field, SHORT)
-    ending = read(field)
-    wrong = judge(ending, story)
+    ending, wrong = ruling(field, story)
     print(table(field, story, ending))
     assert not wrong, "\n".join([f"{len(wrong)} are wrong; the operator's log is {field.operator.log}", *wrong])
 
@@ -63,7 +62,7 @@ def _train(field: Field, name: str) -> str:
     mlflow_run = field.mlflow.start_run(
         f"id-{name}", attempt="1.1", checkpoint_uri=_checkpoint(4), checkpoint_epoch="4"
     )
-    eventually(lambda: _status(field, name).get("phase") == "Running", 60)
+    eventually(lambda: _status(field, name).get("phase") == "Running")
     return mlflow_run
 
 
@@ -85,13 +84,13 @@ def _lose_head(field: Field, name: str) -> None:
 
 def _shows_one_loss(field: Field, name: str, mlflow_run: str) -> None:
     """The next attempt goes on from the newest checkpoint in the same MLflow run, and the loss is counted once."""
-    eventually(lambda: _status(field, name).get("attempt") == 2, 60)
+    eventually(lambda: _status(field, name).get("attempt") == 2)
     head = _ray_job(field, f"{name}-2")["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
     environment = {each["name"]: each.get("value") for each in head["env"]}
     assert environment["HEADRACE_CHECKPOINT_URI"] == _checkpoint(5)
     assert environment["HEADRACE_MLFLOW_RUN_ID"] == mlflow_run
     assert environment["HEADRACE_ATTEMPT"] == "1.2"
-    status = eventually(lambda: found if (found := _status(field, name)).get("completionTime") else None, 60)
+    status = eventually(lambda: found if (found := _status(field, name)).get("completionTime") else None)
     assert (status["phase"], status["failures"], status["attempt"]) == ("Succeeded", 1, 2)
     assert status["mlflow"]["runID"] == mlflow_run
     lost = [each for each in events(field, name) if each["reason"] == "HeadLost"]
@@ -106,7 +105,7 @@ def events(field: Field, name: str) -> list[Object]:
 
 def test_a_head_lost_in_mid_training_is_one_failure_and_the_next_attempt_goes_on(field: Field):
     mlflow_run = _train(field, "digits")
-    eventually(lambda: _status(field, "digits").get("checkpoint", {}).get("epoch") == 4, 60)
+    eventually(lambda: _status(field, "digits").get("checkpoint", {}).get("epoch") == 4)
     field.mlflow.tag_run(mlflow_run, checkpoint_uri=_checkpoint(5), checkpoint_epoch="5")
     _lose_head(field, "digits")
     _shows_one_loss(field, "digits", mlflow_run)

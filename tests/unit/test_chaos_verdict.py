@@ -106,6 +106,13 @@ def test_a_killed_operator_s_unanswered_requests_count_where_they_were_carried_o
     assert "digits has RayJobs of the attempts [2]" in str(judge(replace(ending, asked=asked[2:]), STORY))
 
 
+def test_a_delete_that_a_killed_api_server_had_no_time_to_write_down_may_have_been_in_time():
+    ending = right()
+    del ending.ray_jobs["digits-1"]
+    assert judge(replace(ending, crashes=("2026-11-26T12:00:15.000000Z",)), STORY) == []
+    assert "was made at" in str(judge(replace(ending, crashes=("2026-11-26T12:00:25.000000Z",)), STORY))
+
+
 def test_an_unanswered_attempt_that_began_too_early_is_told():
     ending = right()
     asked = [ending.asked[0], _event("create", "digits-2", 504, 5)]
