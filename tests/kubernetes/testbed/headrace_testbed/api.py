@@ -13,6 +13,8 @@ from typing import Any
 
 import httpx
 
+from headrace_testbed.waiting import eventually
+
 Object = dict[str, Any]
 _PAGE = 500
 
@@ -91,12 +93,23 @@ class Api:
         root = f"/apis/{version}" if "/" in version else f"/api/{version}"
         key = (version, manifest["kind"])
         if key not in self._resources:
-            for resource in self.get(root)["resources"]:
-                if "/" not in resource["name"]:
-                    self._resources[version, resource["kind"]] = resource["name"], resource["namespaced"]
+            eventually(lambda: self._discover(root, version, manifest["kind"]))
         plural, namespaced = self._resources[key]
         place = f"/namespaces/{metadata.get('namespace') or namespace or 'default'}" if namespaced else ""
         return f"{root}{place}/{plural}/{metadata['name']}"
+
+    def _discover(self, root: str, version: str, kind: str) -> bool:
+        """Whether the server says where KIND is: of a kind that is new it does some time after it serves it."""
+        try:
+            resources = self.get(root)["resources"]
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return False
+        for resource in resources:
+            if "/" not in resource["name"]:
+                self._resources[version, resource["kind"]] = resource["name"], resource["namespaced"]
+        return (version, kind) in self._resources
 
     def apply(
         self, manifest: Object, manager: str = "test", force: bool = False, namespace: str | None = None

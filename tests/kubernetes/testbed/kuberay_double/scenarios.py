@@ -340,7 +340,8 @@ _RUNS = ("", "Initializing", "Running", "Running/PENDING?", "Running/RUNNING?")
 _ENDS_RUNNING = ("", "Initializing", "Running", "Running/PENDING?", "Running/RUNNING")
 # The third is left out where the application answers before KubeRay has moved its cluster from pending to active.
 _SERVES = ("", "Initializing/Initializing", "Initializing/NoPendingCluster?", "NonZeroServeEndpoints/NoPendingCluster")
-_LONG = Script(Behaviour(run_seconds=60))
+_LONG = Script(Behaviour(run_seconds=600))
+_RUNS_UNTIL_IT_IS_LOST = Script(Behaviour(run_seconds=600, rerun="succeeds"))
 
 
 def _ended(world: World) -> str:
@@ -379,7 +380,7 @@ WITH_PODS = (
     ),
     Scenario(
         "a job past its deadline is Failed and its jobStatus stays RUNNING",
-        ray_job("python -c 'import time; time.sleep(600)'", activeDeadlineSeconds=10),
+        ray_job("python -c 'import time; time.sleep(600)'", activeDeadlineSeconds=15),
         (*_ENDS_RUNNING, "Failed/RUNNING/DeadlineExceeded"),
         (_status(failed=1, jobStatus="RUNNING"), _left(0, 0)),
         needs="pods",
@@ -388,7 +389,7 @@ WITH_PODS = (
     ),
     Scenario(
         "a job whose image is missing waits without a reason of its own",
-        ray_job(preRunningDeadlineSeconds=20),
+        ray_job(preRunningDeadlineSeconds=10),
         ("", "Initializing", _TOO_LATE),
         (
             _status(failed=1),
@@ -403,6 +404,7 @@ WITH_PODS = (
         ),
         needs="pods",
         script=Script(Behaviour("never-ready")),
+        on_node={"preRunningDeadlineSeconds": 20},
     ),
     Scenario(
         "a running job that is suspended and resumed begins anew",
@@ -428,7 +430,7 @@ WITH_PODS = (
         ),
         (Edit("Running/RUNNING", delete="head"),),
         needs="pods",
-        script=Script(Behaviour(run_seconds=5, rerun="succeeds")),
+        script=_RUNS_UNTIL_IT_IS_LOST,
     ),
     Scenario(  # so our operator asks for it: no second driver starts
         "a lost head that is not to be made again leaves the job RUNNING for ever",
@@ -443,7 +445,7 @@ WITH_PODS = (
         ),
         (Edit("Running/RUNNING", delete="head"),),
         needs="pods",
-        script=Script(Behaviour(run_seconds=5)),
+        script=_LONG,
     ),
     Scenario(
         "a lost worker is made again and the job goes on",
@@ -452,7 +454,7 @@ WITH_PODS = (
         (_status(failed=0, succeeded=1), ("it ran once", lambda w: len(_start_times(w)) == 1)),
         (Edit("Running/RUNNING", delete="worker"),),
         needs="pods",
-        script=Script(Behaviour(run_seconds=2)),
+        script=Script(Behaviour(run_seconds=8)),  # it must be lost before that is over
     ),
     Scenario(
         "a running job whose cluster somebody deletes runs again in another of the same name",
@@ -461,7 +463,7 @@ WITH_PODS = (
         (_status(failed=0, succeeded=1), ("the start time jumps", lambda w: len(_start_times(w)) == 2)),
         (Edit("Running/RUNNING", delete="cluster"),),
         needs="pods",
-        script=Script(Behaviour(run_seconds=5, rerun="succeeds")),
+        script=_RUNS_UNTIL_IT_IS_LOST,
     ),
     Scenario(
         "a running job that is deleted is gone at once",

@@ -20,6 +20,7 @@ from kuberay_double.wire import EVENT, POD, RAY_CLUSTER, RAY_JOB, RAY_SERVICE, S
 Needs = Literal["control plane", "pods"]
 _ORDINARY = Script()
 _NOT_YET = "never saw"
+_LOOK_SECONDS = 0.5
 RESOURCES = {"RayJob": RAY_JOB, "RayService": RAY_SERVICE}
 
 
@@ -133,11 +134,17 @@ class Player:
             path = resource.path(self._namespace)
             made = await wire.request("POST", path, manifest, fieldManager="scenario")
             watching = asyncio.create_task(self._watch(wire, resource, made, scenario, states, seen))
+            looking = asyncio.create_task(self._until_held(wire, resource, made, scenario, states, seen))
             try:
-                await self._until_held(wire, resource, made, scenario, states, seen)
+                await asyncio.wait((watching, looking), return_when=asyncio.FIRST_COMPLETED)
+                if not looking.done():
+                    watching.result()  # what an edit failed with
+                    raise AssertionError(f"{scenario.name}: the watch ended. Seen: {states}")
+                looking.result()
             finally:
-                watching.cancel()
-                await asyncio.gather(watching, return_exceptions=True)
+                for task in (watching, looking):
+                    task.cancel()
+                await asyncio.gather(watching, looking, return_exceptions=True)
                 await _discard(wire, resource.path(self._namespace, name))
 
     async def _watch(
@@ -192,14 +199,17 @@ class Player:
     ) -> None:
         deadline = time.monotonic() + self._seconds
         while True:
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(_LOOK_SECONDS)
+            late = time.monotonic() > deadline
+            if missing(scenario.states, states).startswith(_NOT_YET) and not late:
+                continue  # four lists of everything, for each of many scenarios, are more than the waiting costs
             world = await self._look(wire, resource, made["metadata"]["name"], seen)
             wrong = [sentence for sentence, holds in scenario.holds if not _holds(holds, world)]
             trouble = missing(scenario.states, states)
             if not wrong and not trouble:
                 return
             astray = trouble and not trouble.startswith(_NOT_YET)
-            if astray or time.monotonic() > deadline:
+            if astray or late:
                 raise AssertionError(
                     f"{scenario.name}: {trouble or 'the states are right'}; not so: {wrong}. Seen: {states}. "
                     f"Now: {world.status}; clusters {[c['metadata']['name'] for c in world.clusters]}; "
