@@ -64,6 +64,7 @@ class Components:
             policy = self._folder / "audit-policy.json"
             policy.write_text(json.dumps(audit_policy))
             audit = [f"--audit-policy-file={policy}", f"--audit-log-path={self.audit_log}"]
+            audit.append("--audit-log-maxsize=10000")  # MB: by default another file is begun at 100
         return self._daemon(
             self._binaries / "kube-apiserver",
             f"--etcd-servers={self.etcd_url}",

@@ -156,7 +156,7 @@ class ControlPlane:
             input=input,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
         if done.returncode:
@@ -198,9 +198,14 @@ class ControlPlane:
 
         return eventually(look)
 
-    def audited(self, user: str = "") -> Iterator[Object]:
-        """What the API server was asked so far, oldest first; only by USER if given."""
-        for line in self.audit_log.read_text().splitlines():
+    def audited(self, user: str = "", containing: str = "") -> Iterator[Object]:
+        """What the API server was asked so far, oldest first; only by USER if given, and only lines CONTAINING that.
+
+        Each stands here when it is over: whoever asked may know a little earlier.
+        """
+        for line in self.audit_log.read_bytes().split(b"\n")[:-1]:  # the last one is still written, or nothing
+            if containing.encode() not in line:
+                continue
             event = json.loads(line)
             if user in ("", event["user"].get("username")):  # none: whoever it was could not say who it is
                 yield event

@@ -15,9 +15,10 @@ from pathlib import Path
 import httpx
 import yaml
 
-from headrace_testbed.api import Object
+from headrace_testbed.api import ApiError, Object
 from headrace_testbed.builds import built, manifests
 from headrace_testbed.control_plane import START_SECONDS, ControlPlane
+from headrace_testbed.ours import wait_until_served
 from headrace_testbed.processes import Daemon, free_port
 from headrace_testbed.waiting import eventually
 
@@ -39,14 +40,9 @@ def _apply(plane: ControlPlane, objects: Iterable[Object]) -> None:
     for manifest in objects:
         plane.api.apply(manifest, "testbed", force=True)
         if manifest["kind"] == "CustomResourceDefinition":
-            kinds.append(plane.api.path_of(manifest))
-
-    def established(path: str) -> bool:
-        conditions = plane.api.get(path).get("status", {}).get("conditions") or []  # null at first
-        return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
-
-    for path in kinds:
-        eventually(lambda path=path: established(path))
+            kinds.append(manifest)
+    for definition in kinds:
+        wait_until_served(plane, definition)
 
 
 def _namespace(name: str) -> Object:
@@ -198,6 +194,18 @@ class Kueue:
         self.daemon.start()
         self._bring_certificates()
         self.daemon.wait_for(lambda: _healthy(f"http://{self._health}/readyz"), START_SECONDS)
+        self.daemon.wait_for(self._is_trusted, START_SECONDS)
+
+    def _is_trusted(self) -> bool:
+        """Whether the API server has heard of the certificate that Kueue has put into its webhooks' configuration."""
+        flavor = {"apiVersion": "kueue.x-k8s.io/v1beta2", "kind": "ResourceFlavor", "metadata": {"name": "trial"}}
+        try:
+            path = "/apis/kueue.x-k8s.io/v1beta2/resourceflavors"
+            return bool(self._plane.api.request("POST", path, params={"dryRun": "All"}, json=flavor))
+        except ApiError as error:
+            if error.status != 500:
+                raise
+            return False
 
     def _bring_certificates(self) -> None:
         secret = f"/api/v1/namespaces/{self.NAMESPACE}/secrets/{self._SECRET}"

@@ -28,9 +28,16 @@ def install(plane: ControlPlane, kinds: list[Object]) -> None:
     for definition in kinds:
         plane.api.apply(definition, "testbed", force=True)
     for definition in kinds:
-        group, version = definition["spec"]["group"], definition["spec"]["versions"][0]["name"]
-        path = f"/apis/{group}/{version}/{definition['spec']['names']['plural']}"
-        eventually(lambda path=path: _serves(plane, path))
+        wait_until_served(plane, definition)
+
+
+def wait_until_served(plane: ControlPlane, definition: Object) -> None:
+    """Wait until the API server serves the kind of DEFINITION: it says that it is established some time before."""
+    group, plural = definition["spec"]["group"], definition["spec"]["names"]["plural"]
+    for version in definition["spec"]["versions"]:
+        if version["served"]:
+            path = f"/apis/{group}/{version['name']}/{plural}"
+            eventually(lambda path=path: _serves(plane, path))
 
 
 def install_rbac(plane: ControlPlane, namespace: str) -> None:

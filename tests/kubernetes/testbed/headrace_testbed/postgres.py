@@ -14,7 +14,7 @@ from pathlib import Path
 from headrace_testbed.debian import debian_packages
 from headrace_testbed.processes import Daemon, free_port
 
-_START_SECONDS = 60
+_START_SECONDS = 120
 _USER = "testbed"
 _NOBODY = ["unshare", "--user", "--map-user=65534", "--map-group=65534", "setpriv", "--pdeathsig", "KILL", "--"]
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 _STARTER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="testbed-starter")
 _LAST_LINES = 40
-_GIVEN: set[int] = set()  # ports given out here, whoever listens on them yet
+_MARKS: list[socket.socket] = []  # of the ports given out here
 
 
 def _unless_orphaned() -> list[str]:
@@ -28,16 +28,20 @@ def _unless_orphaned() -> list[str]:
 
 
 def free_port() -> int:
-    """A loopback port nobody listens on, outside the range from which the kernel gives ports to clients."""
-    for port in random.sample(sorted(set(range(15000, 30000)) - _GIVEN), 200):
+    """A loopback port nobody listens on, outside the ranges from which the kernel gives ports to clients and Ray to its
+    workers. A name that the kernel forgets with this process keeps it from the other processes of the tests."""
+    for port in random.sample(range(20000, 30000), 200):
+        mark = socket.socket(socket.AF_UNIX)
         with contextlib.closing(socket.socket()) as probe:
             try:
+                mark.bind(f"\0headrace-testbed-port-{port}")
                 probe.bind(("127.0.0.1", port))
             except OSError:
+                mark.close()
                 continue
-            _GIVEN.add(port)
-            return port
-    raise RuntimeError("200 ports between 15000 and 30000 were tried and none is free")
+        _MARKS.append(mark)
+        return port
+    raise RuntimeError("200 ports between 20000 and 30000 were tried and none is free")
 
 
 def _lives(group: int) -> bool:

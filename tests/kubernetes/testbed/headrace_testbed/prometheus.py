@@ -11,7 +11,7 @@ import yaml
 from headrace_testbed.debian import debian_program
 from headrace_testbed.processes import Daemon, free_port
 
-_START_SECONDS = 60
+_START_SECONDS = 120
 
 
 class Prometheus:
@@ -52,7 +52,7 @@ class Prometheus:
 
     def ask(self, path: str, **parameters: str) -> Any:
         """What its HTTP API answers at /api/v1/PATH."""
-        answer = httpx.get(f"{self.url}/api/v1/{path}", params=parameters, trust_env=False)
+        answer = httpx.get(f"{self.url}/api/v1/{path}", params=parameters, timeout=60, trust_env=False)
         answer.raise_for_status()
         return answer.json()["data"]
 

@@ -22,14 +22,14 @@ class Replica(Daemon):
         """What it logged so far."""
         if not self.log.exists():
             return []
-        texts = self.log.read_text(errors="replace").splitlines()
+        *texts, _ = self.log.read_text(errors="replace").split("\n")  # the last one is still written, or nothing
         return [json.loads(text) for text in texts if text.startswith("{") and text.endswith("}")]
 
     def said(self, words: str) -> dict[str, Any] | None:
         """The first line whose message has WORDS."""
         return next((line for line in self.lines() if words in line["message"]), None)
 
-    def wait_until_it_said(self, words: str, seconds: float = 60) -> dict[str, Any]:
+    def wait_until_it_said(self, words: str, seconds: float = 120) -> dict[str, Any]:
         """That line, once it is there."""
         self.wait_for(lambda: self.said(words) is not None, seconds)
         found = self.said(words)
@@ -44,7 +44,7 @@ class Replica(Daemon):
     def page(self, path: str) -> httpx.Response:
         """What its HTTP server answers."""
         port = self.wait_until_it_said("listening")["port"]
-        return httpx.get(f"http://127.0.0.1:{port}{path}", trust_env=False)
+        return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=60, trust_env=False)
 
     def metric(self, name: str, labels: Mapping[str, str] | None = None) -> float | None:
         """The sum of the series of a metric that have LABELS."""
@@ -68,7 +68,7 @@ class Replica(Daemon):
         """Ask it to end, as the kubelet does."""
         os.kill(self.pid, signal.SIGTERM)
 
-    def exit_code(self, seconds: float = 30) -> int:
+    def exit_code(self, seconds: float = 120) -> int:
         """How it ended, once it has."""
         assert self._process is not None
         return self._process.wait(seconds)
@@ -80,7 +80,7 @@ class Replica(Daemon):
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def wait_for_lease(api: Any, namespace: str, name: str, holder: str, seconds: float = 60) -> dict[str, Any]:
+def wait_for_lease(api: Any, namespace: str, name: str, holder: str, seconds: float = 120) -> dict[str, Any]:
     """The Lease, once HOLDER holds it."""
 
     def look() -> Any:

@@ -17,7 +17,7 @@ from botocore.config import Config
 from headrace_testbed.builds import program
 from headrace_testbed.processes import Daemon, free_port
 
-_START_SECONDS = 60
+_START_SECONDS = 120
 REGION = "us-east-1"
 
 

@@ -13,14 +13,15 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from unittest import mock
 
 from headrace_testbed.s3 import S3Store
 
+FOREVER = 1_000_000  # times: until the test sets them to 0
 _BUCKETS = itertools.count(1)
 _HOP = {"connection", "transfer-encoding", "keep-alive"}
 _ERROR = '<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code><Message>on purpose</Message></Error>'
@@ -46,20 +47,66 @@ def new_bucket(server: S3Store) -> str:
     return server.make_bucket(f"bucket-{next(_BUCKETS)}-{os.getpid()}")
 
 
+@contextmanager
+def without_pauses() -> Iterator[list[float]]:
+    """Within the block nobody in this process waits before a request is made again: how long it would have waited."""
+    from aiobotocore.endpoint import AioEndpoint
+
+    pauses: list[float] = []
+
+    async def noted(_: Any, seconds: float) -> None:
+        pauses.append(seconds)
+
+    with mock.patch.object(AioEndpoint, "_sleep", noted):
+        yield pauses
+
+
+Match = Callable[[str, str], bool]  # of a request's method and path
+
+
+def _any(_method: str, _path: str) -> bool:
+    return True
+
+
 @dataclass
 class Trouble:
-    """What becomes of the next `times` requests that `match` (method and path).
+    """What becomes of the next `times` requests that `match`, beginning with the `nth` that `begins` matches.
+
+    What begins by itself, in the middle of what is troubled, cannot come too late on a busy machine.
 
     kind: `status` answers CODE with STATUS; `lost` passes the request on and drops the answer; `slow` waits SECONDS
-    before it is passed on; `half` sends half of the answer and then nothing.
+    before it is passed on; `half` sends half of the answer and then nothing; `held` neither passes on nor answers until
+    the trouble is over, and hangs up then.
+    times: whoever makes the trouble ends it by setting them to 0.
+    taken: how many requests have met it.
     """
 
     kind: str
     times: int = 1
-    match: Callable[[str, str], bool] = lambda _method, _path: True
+    match: Match = _any
     status: int = 503
     code: str = "SlowDown"
     seconds: float = 0.0
+    begins: Match = _any
+    nth: int = 1
+    taken: int = 0
+    _seen: int = field(default=0, repr=False)
+
+    @property
+    def left(self) -> int:
+        """How many more requests will meet it."""
+        return max(0, self.times - self.taken)
+
+    def meets(self, method: str, path: str) -> bool:
+        """Whether this request, which is seen once, meets it. Only under the way's lock."""
+        if self._seen < self.nth:
+            self._seen += self.begins(method, path)
+        return self._seen >= self.nth and self.left > 0 and self.match(method, path)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128  # with the five of the library a burst of connections waits a second for the next SYN
 
 
 class TroubledStore:
@@ -71,10 +118,12 @@ class TroubledStore:
         self.requests: list[tuple[str, str]] = []
         self.sent = 0
         self.troubles: list[Trouble] = []
+        self._lock = threading.Lock()
         store = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # else a body waits until its headers were acknowledged
 
             def _any(self) -> None:
                 store._handle(self)
@@ -84,8 +133,7 @@ class TroubledStore:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
+        self._http = _Server(("127.0.0.1", 0), Handler)
         self.endpoint = f"http://127.0.0.1:{self._http.server_address[1]}"
 
     @property
@@ -98,6 +146,8 @@ class TroubledStore:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for trouble in self.troubles:
+            trouble.times = 0
         self._http.shutdown()
         self._http.server_close()
 
@@ -112,12 +162,14 @@ class TroubledStore:
 
     def _handle(self, request: BaseHTTPRequestHandler) -> None:
         body = request.rfile.read(int(request.headers.get("content-length") or 0))
-        self.requests.append((request.command, request.path))
-        trouble = next((one for one in self.troubles if one.times and one.match(request.command, request.path)), None)
+        trouble = self._met(request.command, request.path)
         if trouble is not None:
-            trouble.times -= 1
             if trouble.kind == "status":
                 self._answer(request, trouble.status, {}, _ERROR.format(code=trouble.code).encode())
+                return
+            if trouble.kind == "held":
+                self._hold(trouble)
+                self._hang_up(request)
                 return
             time.sleep(trouble.seconds)
         status, headers, answer = self._pass_on(request, body)
@@ -128,6 +180,21 @@ class TroubledStore:
         self._answer(request, status, headers, answer[: len(answer) // 2] if half else answer, length=len(answer))
         if half:
             self._hang_up(request)
+
+    def _met(self, method: str, path: str) -> Trouble | None:
+        """The trouble that a request has run into, with which it is counted."""
+        with self._lock:
+            self.requests.append((method, path))
+            met = [one for one in self.troubles if one.meets(method, path)]
+            if not met:
+                return None
+            met[0].taken += 1
+            return met[0]
+
+    def _hold(self, trouble: Trouble) -> None:
+        never = threading.Event()  # not time.sleep, which a test may have replaced
+        while trouble.times:
+            never.wait(0.02)
 
     def _pass_on(self, request: BaseHTTPRequestHandler, body: bytes) -> tuple[int, dict[str, str], bytes]:
         connection = http.client.HTTPConnection(self._server.endpoint.split("//")[1], timeout=60)
@@ -160,9 +227,11 @@ class TroubledStore:
             request.send_header("content-length", str(len(body) if length is None else length))
         request.end_headers()
         if request.command != "HEAD":
-            self.sent += len(body)
+            with self._lock:
+                self.sent += len(body)
             request.wfile.write(body)
 
     def _hang_up(self, request: BaseHTTPRequestHandler) -> None:
         request.close_connection = True
-        request.connection.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):  # the client may have gone before
+            request.connection.shutdown(socket.SHUT_RDWR)

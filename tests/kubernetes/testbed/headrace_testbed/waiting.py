@@ -9,8 +9,11 @@ from typing import TypeVar
 Seen = TypeVar("Seen")
 
 
-def eventually(look: Callable[[], Seen], seconds: float = 30, pause_seconds: float = 0.1) -> Seen:
-    """What LOOK returns once that is true. An AssertionError of its own counts as "not yet"."""
+def eventually(look: Callable[[], Seen], seconds: float = 120, pause_seconds: float = 0.1) -> Seen:
+    """What LOOK returns once that is true. An AssertionError of its own counts as "not yet".
+
+    SECONDS are what a busy machine may take where nothing is promised: only a test that fails waits for so long.
+    """
     deadline = time.monotonic() + seconds
     while True:
         seen: object

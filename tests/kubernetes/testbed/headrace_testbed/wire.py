@@ -46,8 +46,16 @@ class Wire:
                 if self._cut:
                     self._close(here)
                     continue
-                there = socket.create_connection(("127.0.0.1", self._target))
+                try:
+                    there = socket.create_connection(("127.0.0.1", self._target))
+                except OSError:
+                    self._close(here)  # nobody listens there for now
+                    continue
                 self._open |= {here, there}
+                if self._cut:  # while it was made
+                    self._close(here)
+                    self._close(there)
+                    continue
                 for source, sink in ((here, there), (there, here)):
                     threading.Thread(target=self._pass_on, args=(source, sink), daemon=True).start()
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from headrace_testbed.builds import manifests
 from headrace_testbed.control_plane import START_SECONDS, ControlPlane
+from headrace_testbed.ours import wait_until_served
 from headrace_testbed.waiting import eventually
 
 
@@ -14,19 +13,14 @@ def install_kuberay_kinds(plane: ControlPlane) -> None:
     for manifest in manifests("kuberay"):
         if manifest["kind"] == "CustomResourceDefinition":
             plane.api.apply(manifest, "testbed", force=True)
-            eventually(partial(_established, plane, plane.api.path_of(manifest)), 120)
-
-
-def _established(plane: ControlPlane, path: str) -> bool:
-    conditions = plane.api.get(path).get("status", {}).get("conditions") or ()
-    return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
+            wait_until_served(plane, manifest)
 
 
 def collect_new_kinds(plane: ControlPlane) -> None:
     """Start the controller manager anew: its garbage collector looks for new kinds only every 30 seconds, and until
     then leaves what their objects own."""
-    before = _collecting(plane)
     plane.controller_manager.kill()
+    before = _collecting(plane)
     plane.controller_manager.start()
     eventually(lambda: _collecting(plane) > before, START_SECONDS)
 
