@@ -23,11 +23,14 @@ from headrace_testbed.api import Api
 from headrace_testbed.control_plane import ControlPlane
 from headrace_testbed.ours import install
 from headrace_testbed.replica import Replica, wait_for_lease
+from headrace_testbed.waiting import eventually
 from headrace_testbed.wire import Wire
 
 DOCS = Path(__file__).parents[2] / "docs" / "operators"
 STATED_SECONDS = 20.0  # LeaseTimes: lease_seconds + 2 * 1.2 * retry_seconds
-SLACK_SECONDS = 5.0  # of a machine that others use too
+SLACK_SECONDS = 10.0  # and the time of the request that looks and of the one that takes: 5 at most each
+WRITES = 10  # of each leader at least, so that one too many would be seen
+GPUS = "requests.nvidia.com/gpu"
 WAYS = ("killed", "stopped", "cut off")
 
 
@@ -66,7 +69,17 @@ class Pair:
         second.start()
         second.wait_until_it_said("waiting for the lease")
         self._editor.start()
-        time.sleep(3)
+        self.wait_for_writes()
+
+    def wait_for_writes(self) -> None:
+        """Wait until whoever leads has written often enough: every other number in the quota is a write."""
+        quotas, seen = f"/api/v1/namespaces/{self.namespace}/resourcequotas", set[str]()
+
+        def look() -> bool:
+            seen.update(each["spec"]["hard"][GPUS] for each in self.api.list(quotas))
+            return len(seen) > WRITES + 1  # the first may have been another's
+
+        eventually(look)
 
     def close(self) -> None:
         """End everything."""
@@ -89,7 +102,7 @@ class Pair:
         """When which replica wrote something that succeeded, but the Lease, in their order."""
         identities = [replica.identity for replica in self.replicas]
         found = []
-        for event in self._plane.audited():
+        for event in self._plane.audited(containing=self.namespace):
             reference = event.get("objectRef", {})
             mine = [identity for identity in identities if f"({identity})" in event.get("userAgent", "")]
             is_write = (
@@ -114,15 +127,15 @@ def hand_over(pair: Pair, way: str) -> dict[str, Any]:
         pair.wires[0].cut()
     wait_for_lease(pair.api, pair.namespace, "gpu-budgets", second.identity)
     taken = time.time() - fell
-    time.sleep(2)
+    pair.wait_for_writes()
+    back = time.time()
     if way == "stopped":
         first.thaw()
     elif way == "cut off":
         pair.wires[0].mend()
-    time.sleep(3)
-    code = first.exit_code(20)
+    code = first.exit_code()
     pair.close()
-    return {"taken": taken, "fell": fell, "code": code, "writes": pair.writes(), "pair": pair}
+    return {"taken": taken, "back": back, "code": code, "writes": pair.writes(), "pair": pair}
 
 
 @pytest.fixture(scope="module")
@@ -165,8 +178,8 @@ def test_never_do_two_act(seen: dict[str, dict[str, Any]], way: str) -> None:
     first, second = (replica.identity for replica in seen[way]["pair"].replicas)
     writes = seen[way]["writes"]
     actors = [actor for _, actor in writes]
-    assert actors.count(first) > 10
-    assert actors.count(second) > 10
+    assert actors.count(first) > WRITES
+    assert actors.count(second) > WRITES
     assert actors == [first] * actors.count(first) + [second] * actors.count(second)
 
 
@@ -176,4 +189,4 @@ def test_a_leader_that_comes_back_ends_itself_without_another_write(seen: dict[s
     assert seen[way]["code"] == 1
     assert first.said("the lease is lost")
     latest = max(moment for moment, actor in seen[way]["writes"] if actor == first.identity)
-    assert latest < seen[way]["fell"] + 0.5
+    assert latest < seen[way]["back"]

@@ -1,7 +1,7 @@
-"""Three replicas that are stopped, continued and killed at random, on a Lease of three seconds: who ever writes leads.
+"""Three replicas that are stopped, continued and killed at random, on a Lease of four seconds: who ever writes leads.
 
-The API server's audit log has every write in its order, the Lease's too. A write is rightful if the last one who wrote
-the Lease before it is who made it.
+The API server's audit log has every write, the Lease's too, and when it came. A write is rightful if the last one whose
+write of the Lease came before it is who made it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from headrace_testbed.replica import Replica
 
 PUPPET = Path(__file__).parent / "testbed" / "puppet_operator.py"
 SECONDS = 30.0
-LEASE_SECONDS, RETRY_SECONDS = 3, 0.4
+ROUNDS = 5  # at most: on a busy machine less happens in one
+LEASE_SECONDS, RETRY_SECONDS = 4, 0.4
 
 
 class Storm:
@@ -66,7 +67,7 @@ class Storm:
                 victim = chance.choice(leading if leading and chance.random() < 0.8 else steady)
                 if chance.random() < 0.8:
                     victim.freeze()
-                    frozen[victim] = now + chance.choice([0.5, 1.8, 2.2, 4.5, 4.5, 6.0])
+                    frozen[victim] = now + chance.choice([0.5, 1.8, 2.2, 5.5, 5.5, 7.0])
                     self.stops += 1
                 else:
                     victim.kill()
@@ -92,25 +93,39 @@ def storm(control_plane: ControlPlane, namespace: str, tmp_path: Path) -> Iterat
 
 
 def writes(plane: ControlPlane, namespace: str) -> list[Object]:
-    """Every write of the operator in NAMESPACE that succeeded, in the order in which the API server answered."""
+    """Every write of the operator in NAMESPACE that succeeded, in the order in which they came."""
     found = [
         event
-        for event in plane.audited()
+        for event in plane.audited(containing=namespace)
         if event.get("objectRef", {}).get("namespace") == namespace
         and event.get("userAgent", "").startswith("headrace-operator/")
         and event["verb"] in ("create", "update", "patch", "delete")
         and event["responseStatus"]["code"] < 300
     ]
-    return sorted(found, key=lambda event: event["stageTimestamp"])
+    return sorted(found, key=lambda event: event["requestReceivedTimestamp"])
 
 
 def test_whoever_writes_holds_the_lease(control_plane: ControlPlane, namespace: str, storm: Storm) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")
-    storm.rage(random.Random(seed), time.monotonic() + SECONDS)
-    time.sleep(LEASE_SECONDS + 2 * RETRY_SECONDS)
+    chance = random.Random(seed)
+    for _ in range(ROUNDS):
+        storm.rage(chance, time.monotonic() + SECONDS)
+        time.sleep(LEASE_SECONDS + 2 * RETRY_SECONDS)
+        wrong, acted, changes = judged(writes(control_plane, namespace))
+        if wrong or (acted > 200 and changes):
+            break
+    print(f"{acted} writes, {changes} hand-overs, {storm.stops} stops, {storm.kills} kills, {storm.ends} ends")
+    assert wrong == [], f"seed {seed}"
+    assert acted > 200
+    assert changes >= 1
+
+
+def judged(events: list[Object]) -> tuple[list[tuple[str, str, str]], int, int]:
+    """Which writes were another's than the holder's, how many there were but of the Lease, and how often it changed
+    hands."""
     holder, wrong, acted, leaders = "", [], 0, []
-    for event in writes(control_plane, namespace):
+    for event in events:
         who = event["userAgent"]
         if event["objectRef"]["resource"] == "leases":
             if who != holder:
@@ -119,9 +134,5 @@ def test_whoever_writes_holds_the_lease(control_plane: ControlPlane, namespace: 
         else:
             acted += 1
             if who != holder:
-                wrong.append((event["stageTimestamp"], who, holder))
-    changes = sum(before != after for before, after in pairwise(leaders))
-    print(f"{acted} writes, {changes} hand-overs, {storm.stops} stops, {storm.kills} kills, {storm.ends} ends")
-    assert wrong == [], f"seed {seed}"
-    assert acted > 200
-    assert changes >= 1
+                wrong.append((event["requestReceivedTimestamp"], who, holder))
+    return wrong, acted, sum(before != after for before, after in pairwise(leaders))

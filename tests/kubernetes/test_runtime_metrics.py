@@ -70,7 +70,7 @@ class Scraped:
             assert (found := self.value(expression)) == wanted, f"{expression} is {found}, not {wanted}"
             return True
 
-        eventually(look, 30)
+        eventually(look)
 
     def reaches(self, expression: str, least: float) -> None:
         """Wait until it is at least so much."""
@@ -79,7 +79,7 @@ class Scraped:
             assert (found := self.value(expression)) >= least, f"{expression} is {found}, not {least} or more"
             return True
 
-        eventually(look, 30)
+        eventually(look)
 
 
 @pytest.fixture
@@ -134,17 +134,17 @@ def test_every_documented_metric_of_the_runtime_has_the_value_that_was_forced(
         puppet(plane, "hang", f"hanging-{number}")
     scraped.becomes(f"controller_runtime_active_workers{OF_PUPPET}", 2)
     assert scraped.value(f"controller_runtime_max_concurrent_reconciles{OF_PUPPET}") == 2
-    scraped.reaches(f"workqueue_longest_running_processor_seconds{QUEUE}", 1.0)
-    assert scraped.value(f"workqueue_unfinished_work_seconds{QUEUE}") > 1.2 * scraped.value(
-        f"workqueue_longest_running_processor_seconds{QUEUE} offset 500ms"
-    )
+    longest = f"workqueue_longest_running_processor_seconds{QUEUE}"
+    scraped.reaches(longest, 1.0)
+    # The younger of the two comes after the older one, and catches up.
+    scraped.reaches(f"count(workqueue_unfinished_work_seconds{QUEUE} > 1.2 * {longest})", 1)
     for number in range(4):
         puppet(plane, "succeed", f"late-{number}")
     scraped.becomes(f"workqueue_depth{QUEUE}", 4)
 
     wire.cut()
+    wire.mend()  # what was open is broken; a leader that is cut off for longer ends itself
     scraped.reaches('headrace_watch_ends_total{kind="ConfigMap",why="error"}', 1)
-    wire.mend()
     scraped.reaches('rest_client_requests_total{code="<error>"}', 1)
     assert scraped.value('leader_election_master_status{name="puppet"}') == 1
 

@@ -66,7 +66,7 @@ if __name__ == "__main__":
         namespace=os.environ["NAMESPACE"],
         workers=2,
         lease_name=LABEL,
-        lease_times=LeaseTimes(3, 2.0, 0.4) if "SHORT_LEASE" in os.environ else LeaseTimes(),
+        lease_times=LeaseTimes(4, 2.0, 0.4) if "SHORT_LEASE" in os.environ else LeaseTimes(),
         metrics_address=address,
         health_address=address,
     )
