@@ -11,6 +11,7 @@ import pytest
 
 from headrace_testbed.api import ApiError
 from headrace_testbed.control_plane import ControlPlane, KubectlError
+from headrace_testbed.ours import install
 from headrace_testbed.waiting import eventually
 
 RESTRICTED_CONTAINER = {
@@ -124,8 +125,7 @@ def _range(least: int, most: int) -> dict:
 
 def test_the_rules_of_a_custom_resource_hold(control_plane: ControlPlane, namespace: str):
     api = control_plane.api
-    api.apply(CRD)
-    control_plane.kubectl("wait", "--for=condition=Established", "crd/ranges.testbed.example")
+    install(control_plane, [CRD])
     api.apply(_range(1, 2), namespace=namespace)
     with pytest.raises(ApiError, match="min is above max"):
         api.apply(_range(3, 2), namespace=namespace)
