@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def test_a_forced_error_rate_appears_in_status_conditions_events_and_metrics_and
     namespace: str,
 ) -> None:
     path = watched(control_plane, namespace, prometheus.url)
-    eventually(lambda: condition(control_plane.api.get(path), "Healthy") == ("True", "ObjectivesKept"), 60)
+    eventually(lambda: condition(control_plane.api.get(path), "Healthy") == ("True", "ObjectivesKept"))
     status = control_plane.api.get(path)["status"]
     assert (status["errorRatio"], status["message"]) == (0.0, "")
     assert status["p50Seconds"] == pytest.approx(0.0375)
@@ -119,38 +120,55 @@ def test_a_forced_error_rate_appears_in_status_conditions_events_and_metrics_and
 
     exporter.errors = 0.25
     started = time.monotonic()
-    eventually(lambda: condition(control_plane.api.get(path), "Healthy") == ("False", "ObjectivesBroken"), 60)
+    eventually(lambda: condition(control_plane.api.get(path), "Healthy") == ("False", "ObjectivesBroken"))
     print(f"broken objectives are told after {time.monotonic() - started:.1f} s (measured every 5 s)")
 
     def quarter() -> Object:
+        """Of a window that Prometheus has read whole: on a busy machine some of its readings come late."""
         seen = control_plane.api.get(path)["status"]
         assert seen["errorRatio"] == pytest.approx(0.25, abs=0.01)
+        assert seen["requests"] == pytest.approx(15 * PER_SECOND, rel=0.2)
         return seen
 
-    status = eventually(quarter, 60)
-    assert status["requests"] == pytest.approx(15 * PER_SECOND, rel=0.2)
+    status = eventually(quarter)
     assert status["message"].startswith("error ratio 0.2")
     assert status["message"].endswith(" is above 0.05")
     told = events(control_plane, namespace, "watch", "ModelMonitor")
     assert "is above 0.05" in told["ObjectivesBroken"]
-    text = httpx.get(f"http://{operator.metrics_address}/metrics", trust_env=False).text
     of = f'{{deployment="digits",name="watch",namespace="{namespace}"}}'
-    assert f"headrace_monitor_healthy{of} 0.0" in text
-    ratio = next(line for line in text.splitlines() if line.startswith(f"headrace_monitor_error_ratio{of}"))
-    assert float(ratio.rpartition(" ")[2]) == pytest.approx(0.25, abs=0.01)
+
+    def exported() -> bool:
+        text = httpx.get(f"http://{operator.metrics_address}/metrics", timeout=60, trust_env=False).text
+        assert f"headrace_monitor_healthy{of} 0.0" in text
+        ratio = next(line for line in text.splitlines() if line.startswith(f"headrace_monitor_error_ratio{of}"))
+        assert float(ratio.rpartition(" ")[2]) == pytest.approx(0.25, abs=0.01)
+        return True
+
+    eventually(exported)
 
     exporter.errors = 0.0
-    eventually(lambda: condition(control_plane.api.get(path), "Healthy") == ("True", "ObjectivesKept"), 60)
+    eventually(lambda: condition(control_plane.api.get(path), "Healthy") == ("True", "ObjectivesKept"))
 
 
 def test_it_is_written_once_an_interval_and_no_more(
     control_plane: ControlPlane, operator: OperatorProcess, prometheus: Prometheus, namespace: str
 ) -> None:
     path = watched(control_plane, namespace, prometheus.url)
-    eventually(lambda: condition(control_plane.api.get(path), "Healthy")[0] == "True", 60)
-    before = len(operator.writes(namespace))
-    time.sleep(21)
-    assert 3 <= len(operator.writes(namespace)) - before <= 5
+    eventually(lambda: condition(control_plane.api.get(path), "Healthy")[0] == "True")
+
+    def measured() -> datetime:
+        return datetime.fromisoformat(control_plane.api.get(path)["status"]["measuredTime"])
+
+    def written() -> int:
+        return sum(event["objectRef"]["resource"] == "modelmonitors" for event in operator.writes(namespace))
+
+    first = measured()
+    time.sleep(1)  # until the audit log has told of it, too
+    before = written()
+    eventually(lambda: written() - before >= 4)
+    writes = written() - before
+    seconds = (measured() - first).total_seconds()
+    assert writes <= seconds / 5 + 1, f"{writes} writes in {seconds:.0f} s"  # times are cut to whole seconds
 
 
 def test_without_data_nothing_is_called_healthy(
@@ -175,10 +193,8 @@ def test_a_prometheus_that_is_not_there_is_told(
 def test_a_deployment_that_is_made_later_wakes_its_monitor(
     control_plane: ControlPlane, operator: OperatorProcess, prometheus: Prometheus, namespace: str
 ) -> None:
-    control_plane.api.post(MONITORS.format(namespace), monitor(prometheus.url, intervalSeconds=15))
+    control_plane.api.post(MONITORS.format(namespace), monitor(prometheus.url, intervalSeconds=3600))
     path = f"{MONITORS.format(namespace)}/watch"
     eventually(lambda: condition(control_plane.api.get(path), "Accepted") == ("False", "DeploymentNotFound"))
     control_plane.api.post(DEPLOYMENTS.format(namespace), model_deployment("digits", "http://127.0.0.1:9"))
-    started = time.monotonic()
-    eventually(lambda: condition(control_plane.api.get(path), "Accepted")[0] == "True", pause_seconds=0.02)
-    assert time.monotonic() - started < 1
+    eventually(lambda: condition(control_plane.api.get(path), "Accepted")[0] == "True")

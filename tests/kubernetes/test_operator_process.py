@@ -101,7 +101,7 @@ def test_it_starts_acts_is_small_and_stops_in_peace(control_plane: ControlPlane,
         found = control_plane.api.get(path).get("status", {}).get("conditions", ())
         return {condition["type"]: condition["status"] for condition in found}
 
-    eventually(lambda: "Accepted" in conditions(), 20)
+    eventually(lambda: "Accepted" in conditions())
     problems = [line for line in replica.lines() if line["level"] in ("warning", "error")]
     assert problems == []
     replica.terminate()
@@ -127,7 +127,7 @@ def outcome(installed: Path, *flags: str, **env: str) -> tuple[int, dict[str, An
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=240,
     )
     return done.returncode, done.stderr
 
@@ -158,6 +158,8 @@ def test_its_log_lines_name_controller_and_object(start: Start, namespace: str, 
     replica.wait_until_it_said("holding the lease")
     control_plane.api.apply(training_run("digits"), namespace=namespace)
     about = {"controller": "trainingrun", "namespace": namespace, "name": "digits"}
-    eventually(lambda: any(about.items() <= line.items() for line in replica.lines()), 20)
+    eventually(lambda: any(about.items() <= line.items() for line in replica.lines()))
+    replica.terminate()
+    assert replica.exit_code() == 0
     for line in replica.log.read_text().splitlines():
         assert {"time", "level", "message"} <= json.loads(line).keys()

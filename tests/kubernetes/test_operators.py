@@ -156,7 +156,7 @@ def test_both_go_on_after_a_crash_of_the_api_server(
 ):
     control_plane.restart_apiserver()
     control_plane.api.apply(_ray_job("after", {"kueue.x-k8s.io/queue-name": queue}, suspend=True), namespace=namespace)
-    eventually(lambda: _items(control_plane, namespace, "pods"), 60)
+    eventually(lambda: _items(control_plane, namespace, "pods"))
     for operator in (kuberay, kueue):
         assert operator.daemon is not None
         assert operator.daemon.running

@@ -23,6 +23,6 @@ def test_a_run_waits_for_kuberay_and_begins_when_it_is_there(tmp_path: Path) -> 
             assert (status["phase"], status.get("attempt", 0)) == ("Pending", 0)
             assert "install KubeRay" in status["message"]
             install_kuberay_1_7(plane)
-            (job,) = eventually(lambda: ray_jobs(plane, "default"), seconds=60)
+            (job,) = eventually(lambda: ray_jobs(plane, "default"))
             assert job["metadata"]["name"] == "digits-1"
             eventually(lambda: plane.api.get(f"{RUNS}/digits")["status"].get("rayJobUID") == job["metadata"]["uid"])

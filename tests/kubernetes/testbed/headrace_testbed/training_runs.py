@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
@@ -16,6 +17,7 @@ from headrace_testbed.control_plane import START_SECONDS, ControlPlane
 from headrace_testbed.ours import install_rbac
 from headrace_testbed.processes import Daemon, free_port
 from headrace_testbed.stand_in import Reply, StandIn, json_reply
+from headrace_testbed.waiting import eventually
 
 _NAMESPACE = "headrace-system"
 _READS = ("get", "list", "watch")
@@ -83,6 +85,19 @@ class OperatorProcess:
             and event["verb"] not in _READS
             and event["objectRef"].get("namespace") == namespace
         ]
+
+    def rests_for(self, namespace: str, seconds: float) -> None:
+        """Wait until it has written nothing in NAMESPACE for so long: what it does there late is no fault, that it
+        never comes to rest is one."""
+
+        def rests() -> bool:
+            newest = max((event["requestReceivedTimestamp"] for event in self.writes(namespace)), default="")
+            assert newest, "it has written nothing yet"
+            ago = (datetime.now(UTC) - datetime.fromisoformat(newest)).total_seconds()
+            assert ago >= seconds, f"its newest write is of {newest}"
+            return True
+
+        eventually(rests, 2 * seconds + 60, pause_seconds=1)
 
     def _ready(self) -> bool:
         try:
@@ -158,6 +173,20 @@ def condition(obj: Object, type_: str) -> tuple[str, str]:
         if entry["type"] == type_:
             return entry["status"], entry["reason"]
     return "", ""
+
+
+def is_so_at_once(make: Callable[[int], Callable[[], bool]], seconds: float = 1.0) -> None:
+    """What MAKE(number) says comes true within SECONDS of its return, at least at one of the tries: a machine that is
+    busy may be late at some, an operator that waits for something is so at each."""
+    taken = []
+    for number in range(10):
+        holds = make(number)
+        started = time.monotonic()
+        eventually(holds, pause_seconds=0.02)
+        taken.append(time.monotonic() - started)
+        if taken[-1] < seconds:
+            return
+    raise AssertionError(f"it was never so within {seconds:g} s, but within {taken}")
 
 
 def ray_jobs(plane: ControlPlane, namespace: str) -> list[Object]:
