@@ -67,7 +67,7 @@ def asked_without_kuberay(plane: ControlPlane) -> subprocess.CompletedProcess[st
 def prerequisites(kubeconfig: Path, *needs: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "headrace_operators.prerequisites", *needs]
     env = {"PATH": os.environ["PATH"], "KUBECONFIG": str(kubeconfig)}
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=240, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -88,11 +88,17 @@ def release(plane: ControlPlane, helm: Helm) -> Iterator[Helm]:
 def remove(plane: ControlPlane, helm: Helm) -> None:
     with contextlib.suppress(HelmError):
         helm.uninstall(NAMESPACE)
+    eventually(lambda: without_claims(plane))
+
+
+def without_claims(plane: ControlPlane) -> bool:
+    """Whether no claim is left, after another try: one that was deleted before its finalizer went is on its way."""
     claims = f"/api/v1/namespaces/{NAMESPACE}/persistentvolumeclaims"
     for claim in plane.api.list(claims):
-        plane.api.patch(f"{claims}/{claim['metadata']['name']}", {"metadata": {"finalizers": None}})
-        with contextlib.suppress(ApiError):
-            plane.api.delete(f"{claims}/{claim['metadata']['name']}")
+        for step in (lambda path: plane.api.patch(path, {"metadata": {"finalizers": None}}), plane.api.delete):
+            with contextlib.suppress(ApiError):
+                step(f"{claims}/{claim['metadata']['name']}")
+    return not plane.api.list(claims)
 
 
 def there(plane: ControlPlane, path: str) -> bool:
@@ -280,9 +286,9 @@ def test_the_operator_works_with_the_release_s_rights_and_helm_test_sees_it(
     assert "a replica of 127.0.0.1 does not answer" in tested("1", "0").stderr
     daemon.start()
     try:
-        done = tested("1", "60")
+        done = tested("1", "180")
         assert done.stdout == "operator: 1 ready, one acts\n", done.stderr + daemon.log_end()
-        assert "1 of 2 replicas are ready" in tested("2", "0").stderr
+        eventually(lambda: "1 of 2 replicas are ready" in tested("2", "0").stderr)
         assert "is forbidden" not in daemon.log.read_text()
     finally:
         daemon.stop()
@@ -399,8 +405,9 @@ def test_a_rollback_to_the_chart_before_brings_back_what_it_made_and_nothing_of_
 
 def test_a_larger_volume_is_asked_for_as_the_docs_say(plane: ControlPlane, release: Helm) -> None:
     claim = f"/api/v1/namespaces/{NAMESPACE}/persistentvolumeclaims/data-headrace-s3-0"
-    eventually(lambda: there(plane, claim))
-    uid, pod = plane.api.get(claim)["metadata"]["uid"], f"/api/v1/namespaces/{NAMESPACE}/pods/headrace-s3-0"
+    pod = f"/api/v1/namespaces/{NAMESPACE}/pods/headrace-s3-0"
+    eventually(lambda: there(plane, claim) and there(plane, pod))
+    uid = plane.api.get(claim)["metadata"]["uid"]
     stays = plane.api.get(pod)["metadata"]["uid"]
     larger = {"workspaces": [TEAM], "s3": {"persistence": {"size": "100Gi"}}}
     with pytest.raises(HelmError, match="updates to statefulset spec for fields other than"):

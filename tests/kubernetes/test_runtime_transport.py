@@ -77,13 +77,16 @@ def test_patience_has_an_end() -> None:
 
 
 def test_a_server_that_does_not_answer_in_time_is_unreachable() -> None:
+    given_up = asyncio.Event()
+
     async def handler(request: web.Request) -> web.Response:
-        await asyncio.sleep(5)
+        await given_up.wait()
         return web.Response()
 
     async def work(transport: Transport) -> None:
         with pytest.raises(Unreachable, match=r"no answer in 0\.2 s"):
             await transport.send("GET", "/x", timeout_seconds=0.2)
+        given_up.set()
 
     serve(handler, work)
 

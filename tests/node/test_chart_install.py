@@ -18,11 +18,11 @@ from headrace_testbed.api import Object
 from headrace_testbed.footprint import footprints, table, total
 from headrace_testbed.helm import NAMESPACE
 from headrace_testbed.node import Node
-from headrace_testbed.release import THEIRS, WORKSPACE, Release
+from headrace_testbed.release import START_SECONDS, THEIRS, WORKSPACE, Release
 from headrace_testbed.waiting import eventually
 
 # Not the runtime: no Ray cluster is made here.
-pytestmark = [pytest.mark.images("operator", "mlflow", *THEIRS), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.images("operator", "mlflow", *THEIRS), pytest.mark.timeout(1800)]
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
 IDLE_SECONDS = 60
 # What Kubeflow's documentation names for its own components; ours is to be small beside it.
@@ -38,7 +38,7 @@ def pods(node: Node) -> dict[str, Object]:
 def upgraded(release: Release, **more: Any) -> None:
     """Upgrade with other values, and wait until every pod is the new one and ready."""
     release.helm.upgrade(NAMESPACE, {**release.values(), **more})
-    eventually(lambda: settled(release), 300, 0.5)
+    eventually(lambda: settled(release), START_SECONDS, 0.5)
 
 
 def settled(release: Release) -> bool:
@@ -76,10 +76,10 @@ def asking(*questions: Callable[[], object]) -> Iterator[list[str]]:
     for thread in threads:
         thread.start()
     try:
-        eventually(lambda: all(asked), 60)
+        eventually(lambda: all(asked))
         yield failures
         before = list(asked)
-        eventually(lambda: all(now > then + 3 for now, then in zip(asked, before, strict=True)) or failures, 60)
+        eventually(lambda: all(now > then + 3 for now, then in zip(asked, before, strict=True)) or failures)
     finally:
         over.set()
         for thread in threads:
@@ -88,7 +88,7 @@ def asking(*questions: Callable[[], object]) -> Iterator[list[str]]:
 
 
 def test_every_pod_is_ready_and_none_was_restarted(node: Node, release: Release) -> None:
-    assert release.unready() == []
+    eventually(lambda: not release.unready())  # a busy machine may have kept a probe waiting
     for name, pod in pods(node).items():
         for each in pod["status"].get("containerStatuses", []):
             assert each["restartCount"] == 0, f"{name}: {each['lastState']}"
@@ -163,7 +163,7 @@ def test_a_rollback_needs_no_more(node: Node, release: Release) -> None:
 
     with asking(reads_mlflow) as failures:
         release.helm.rollback(NAMESPACE, 1)
-        eventually(lambda: settled(release), 300, 0.5)
+        eventually(lambda: settled(release), START_SECONDS, 0.5)
     assert not failures
     assert secret(node, "headrace-store", "AWS_ACCESS_KEY_ID", WORKSPACE) == "headrace-1"
     assert "can be written to" in release.helm.run("test", "headrace", "-n", NAMESPACE, "--logs", timeout=330)

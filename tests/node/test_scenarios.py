@@ -17,10 +17,10 @@ from kuberay_double.on_node import application_of_the_scenarios, as_on_node
 from kuberay_double.scenarios import WITH_PODS
 from kuberay_double.world import Player, Plays, Scenario, play_all
 
-pytestmark = pytest.mark.images("ray")
+pytestmark = [pytest.mark.images("ray"), pytest.mark.timeout(1500)]
 
 _AT_ONCE = 3
-_SECONDS = 240  # 17 to 60 on a quiet machine
+_SECONDS = 600  # 17 to 60 on a quiet machine, twice that beside the other tiers
 _NAMESPACE = "scenarios"
 IN_EVERY_RUN = (
     "a lost head makes KubeRay run the job silently again, under the same job id",

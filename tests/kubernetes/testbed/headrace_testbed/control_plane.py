@@ -28,7 +28,7 @@ from headrace_testbed.pki import Pki
 from headrace_testbed.processes import free_port
 from headrace_testbed.waiting import eventually
 
-START_SECONDS = 90  # 5 on a quiet machine; on a shared one the first read of the programs alone may take as long
+START_SECONDS = 240  # 5 on a quiet machine; on a shared one the first read of the programs alone may take 90
 EVERYTHING: Object = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",

@@ -21,7 +21,7 @@ WORKSPACE = "team-a"
 # Packed for the node in place of what their makers publish: Debian's PostgreSQL, and Versity's gateway from its module.
 THEIRS = ("postgres", "versitygw")
 IMAGES = (*OURS, *THEIRS)
-START_SECONDS = 300  # 40 on a quiet machine
+START_SECONDS = 600  # 40 on a quiet machine
 _RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 _WORKLOADS = ("deployments", "statefulsets")
 
