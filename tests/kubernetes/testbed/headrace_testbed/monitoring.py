@@ -91,7 +91,7 @@ class Watch(Prometheus):
             and labels.items() <= alert["labels"].items()
         ]
 
-    def wait_until_it_fires(self, name: str, seconds: float = 60, /, **labels: str) -> dict[str, Any]:
+    def wait_until_it_fires(self, name: str, seconds: float = 120, /, **labels: str) -> dict[str, Any]:
         """That alert, once it fires; its texts must be whole."""
         alert = eventually(lambda: self.firing(name, **labels), seconds)[0]
         text = " ".join(alert["annotations"].values())
@@ -102,6 +102,6 @@ class Watch(Prometheus):
         print(f"{name}: {alert['annotations']['description']}")
         return alert
 
-    def wait_until_it_is_over(self, name: str, seconds: float = 60, /, **labels: str) -> None:
+    def wait_until_it_is_over(self, name: str, seconds: float = 120, /, **labels: str) -> None:
         """Wait until it fires no more."""
         eventually(lambda: not self.firing(name, **labels), seconds)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -23,9 +25,10 @@ def json_reply(value: Any, status: int = 200) -> Reply:
 
 
 class StandIn:
-    """Serves on a loopback port of its own, while its block lasts, what `reply` says."""
+    """Serves on a loopback port of its own, while its block lasts, what `reply` says; with a CERTIFICATE and its key by
+    TLS."""
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: tuple[Path, Path] | None = None) -> None:
         stand_in = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -46,8 +49,12 @@ class StandIn:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self.address = f"127.0.0.1:{self._server.server_address[1]}"
-        self.url = f"http://{self.address}"
+        self.url = f"{'http' if certificate is None else 'https'}://{self.address}"
 
     def reply(self, path: str, asked: dict[str, Any]) -> Reply:
         """What is answered at PATH, to the JSON ASKED if it was a POST."""
