@@ -92,7 +92,7 @@ class Daemon:
 
     def kill(self) -> None:
         """End it as a crash would: SIGKILL, to its whole session."""
-        self._end(signal.SIGKILL, 10)
+        self._end(signal.SIGKILL, 60)
 
     def stop(self, seconds: float = 5) -> None:
         """Ask it to end, and after SECONDS make it."""

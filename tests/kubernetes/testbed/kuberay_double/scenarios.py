@@ -404,7 +404,7 @@ WITH_PODS = (
         ),
         needs="pods",
         script=Script(Behaviour("never-ready")),
-        on_node={"preRunningDeadlineSeconds": 20},
+        on_node={"preRunningDeadlineSeconds": 60},
     ),
     Scenario(
         "a running job that is suspended and resumed begins anew",
