@@ -124,16 +124,18 @@ def logs(stand_in: KubeflowStandIn) -> str:
 def test_a_run_trains_by_the_operator_and_serves_though_its_pod_is_moved_meanwhile(
     stand_in: KubeflowStandIn, field: Field, send: Send
 ) -> None:
-    run = send(Behaviour(run_seconds=10.0), name="whole", register="whole", deploy="whole")
-    moved, events = False, []
+    run = send(Behaviour("runs-on"), name="whole", register="whole", deploy="whole")
+    moved = ended = False
     for event in run.follow():
-        events.append(event)
         if not moved and event["type"] == "training" and event.get("phase") == "Running":
             stand_in.life(stand_in.runs()[0]["run_id"]).lose_pod()
             moved = True
+        if not ended and "which is there" in event.get("text", ""):  # so says the next pod
+            field.double.end_job(SPACE, f"{run.run_id}-1-1")
+            ended = True
     record = run.status()
     assert record["state"] == "succeeded", logs(stand_in)
-    assert moved
+    assert (moved, ended) == (True, True)
     assert {step["name"]: step["state"] for step in record["steps"]} == dict.fromkeys(
         ("split", "train", "register", "deploy"), "succeeded"
     )
@@ -151,7 +153,7 @@ def test_a_run_trains_by_the_operator_and_serves_though_its_pod_is_moved_meanwhi
 def test_a_run_that_is_cancelled_frees_the_pods_of_its_training(
     stand_in: KubeflowStandIn, field: Field, send: Send
 ) -> None:
-    run = send(Behaviour(run_seconds=600.0), name="cut", register="cut", deploy=None)
+    run = send(Behaviour("runs-on"), name="cut", register="cut", deploy=None)
 
     def phase() -> str:
         found = field.plane.api.list(RUNS, labelSelector=f"headrace.dev/run-id={run.run_id}")
@@ -159,4 +161,4 @@ def test_a_run_that_is_cancelled_frees_the_pods_of_its_training(
 
     eventually(lambda: phase() == "Running", 300)
     assert run.cancel()["state"] == "cancelled", logs(stand_in)
-    eventually(lambda: phase() == "Suspended", 120)
+    eventually(lambda: phase() == "Suspended", 300)

@@ -11,6 +11,7 @@ from headrace_testbed.api import Api, ApiError, Object
 from headrace_testbed.control_plane import ControlPlane
 from headrace_testbed.objects import training_run
 from headrace_testbed.ours import install_rbac
+from headrace_testbed.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("crds")
 Right = tuple[str, str, str, str]  # group, resource, name ("" for all), verb
@@ -47,7 +48,9 @@ def allowed(api: Api, namespace: str) -> set[Right]:
 def operator(control_plane: ControlPlane, namespace: str) -> Api:
     """Who has the operator's ServiceAccount, which lives in the test's namespace."""
     install_rbac(control_plane, namespace)
-    return control_plane.api_for_service_account(namespace, NAME)
+    api = control_plane.api_for_service_account(namespace, NAME)
+    eventually(lambda: needed([*USES, *LEASE_USES]) <= allowed(api, namespace))  # once the API server has read it
+    return api
 
 
 @pytest.fixture

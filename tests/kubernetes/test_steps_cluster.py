@@ -26,16 +26,16 @@ from headrace_testbed.api import ApiError, Object
 from headrace_testbed.control_plane import ControlPlane
 from headrace_testbed.mlflow_server import MLflowServer
 from headrace_testbed.s3 import S3Store
-from headrace_testbed.step_pods import StepPod, Workspace, failure
+from headrace_testbed.step_pods import SECONDS, StepPod, Workspace, failure
 from headrace_testbed.waiting import eventually
 from kuberay_double import Behaviour, Script
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1200)
 SPACE = "steps"
 RUNS = f"/apis/headrace.dev/v1alpha1/namespaces/{SPACE}/trainingruns"
 DEPLOYMENTS = f"/apis/headrace.dev/v1alpha1/namespaces/{SPACE}/modeldeployments"
 JOBS = f"/apis/ray.io/v1/namespaces/{SPACE}/rayjobs"
-LONG = Script(Behaviour(run_seconds=600.0))
+LONG = Script(Behaviour("runs-on"))
 Start = Callable[..., StepPod]
 
 
@@ -117,12 +117,12 @@ def test_a_train_step_is_one_training_run_and_gives_what_its_driver_gave(
 def test_a_step_whose_pod_is_killed_goes_on_in_the_next_one(workspace: Workspace, field: Field, begin: Start) -> None:
     run = "digits-bbbbbbbb"
     workspace.driven(run)
-    script = Script(Behaviour(run_seconds=12.0))
-    first = begin("train", part(2), run=run, script=script)
-    eventually(lambda: first.said("Running"), 120)
+    first = begin("train", part(2), run=run, script=LONG)
+    eventually(lambda: first.said("Running"), SECONDS)
     first.lose()
-    second = begin("train", part(2), run=run, script=script)
-    eventually(lambda: second.said("which is there"), 120)
+    second = begin("train", part(2), run=run, script=LONG)
+    eventually(lambda: second.said("which is there"), SECONDS)
+    field.double.end_job(SPACE, f"{run}-1-1")
     assert second.result()["metrics"] == {"accuracy": 0.9}
     assert status(field, run)["attempt"] == 1
     assert [job["metadata"]["name"] for job in field.plane.api.list(JOBS) if run in job["metadata"]["name"]] == [
@@ -154,31 +154,31 @@ def test_a_cancelled_run_frees_its_pods_and_a_moved_pod_frees_none(
 ) -> None:
     run = "digits-eeeeeeee"
     moved = begin("train", part(5), run=run, script=LONG)
-    eventually(lambda: moved.said("Running"), 120)
+    eventually(lambda: moved.said("Running"), SECONDS)
     moved.terminate()
     assert moved.end() == 130
     assert status(field, run)["phase"] == "Running"
     cancelled = begin("train", part(5), run=run, script=LONG)
-    eventually(lambda: cancelled.said("which is there"), 120)
+    eventually(lambda: cancelled.said("which is there"), SECONDS)
     ask_to_cancel(workspace.store, run, "1")
     cancelled.terminate()
     assert cancelled.error()["code"] == "cancelled"
-    eventually(phase(field, run, "Suspended"), 120)
-    eventually(lambda: f"{run}-1-1" not in [job["metadata"]["name"] for job in field.plane.api.list(JOBS)], 120)
+    eventually(phase(field, run, "Suspended"), SECONDS)
+    eventually(lambda: f"{run}-1-1" not in [job["metadata"]["name"] for job in field.plane.api.list(JOBS)], SECONDS)
 
 
 def test_a_training_that_nobody_comes_back_to_rests_until_a_step_does(
     workspace: Workspace, field: Field, begin: Start
 ) -> None:
     run = "digits-ffffffff"
-    script = Script(Behaviour(run_seconds=3.0), {1: Behaviour(run_seconds=600.0)})
+    script = Script(Behaviour(run_seconds=1.0), {1: Behaviour("runs-on")})
     lost = begin("train", part(6), run=run, script=script)
-    eventually(lambda: lost.said("Running"), 120)
+    eventually(lambda: lost.said("Running"), SECONDS)
     lost.lose()
     past = (datetime.now(UTC) - timedelta(seconds=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
     annotations = {"headrace.dev/held-until": past}
     field.plane.api.patch(f"{RUNS}/{run}-1", {"metadata": {"annotations": annotations}})
-    eventually(phase(field, run, "Suspended"), 120)
+    eventually(phase(field, run, "Suspended"), SECONDS)
     workspace.driven(run, "1.2")
     assert begin("train", part(6), run=run, script=script).result()["state"] == "succeeded"
     assert (status(field, run)["attempt"], status(field, run)["failures"]) == (2, 0)
@@ -187,16 +187,17 @@ def test_a_training_that_nobody_comes_back_to_rests_until_a_step_does(
 def test_an_api_server_that_is_restarted_is_waited_for(workspace: Workspace, field: Field, begin: Start) -> None:
     run = "digits-gggggggg"
     workspace.driven(run)
-    pod = begin("train", part(7), run=run, script=Script(Behaviour(run_seconds=10.0)))
-    eventually(lambda: pod.said("Running"), 120)
+    pod = begin("train", part(7), run=run, script=LONG)
+    eventually(lambda: pod.said("Running"), SECONDS)
     field.plane.restart_apiserver()
+    field.double.end_job(SPACE, f"{run}-1-1")
     assert pod.result()["state"] == "succeeded"
 
 
 def test_a_newer_attempt_of_the_run_takes_the_training_over(workspace: Workspace, field: Field, begin: Start) -> None:
     run = "digits-hhhhhhhh"
     old = begin("train", part(8), run=run, script=LONG)
-    eventually(lambda: old.said("Running"), 120)
+    eventually(lambda: old.said("Running"), SECONDS)
     workspace.driven(run, "2.1")
     new = begin("train", part(8), run=run, attempt="2")
     assert old.error()["code"] == "superseded"
@@ -253,7 +254,7 @@ def test_a_version_that_cannot_be_loaded_leaves_endpoint_and_alias_as_they_were(
     assert error["code"] == "deploy-failed"
     assert "model.safetensors is not the file that was packed" in error["message"]
     assert champion(field, "two") == "1"
-    eventually(lambda: [each.stable for each in field.front.statuses("two")] == ["1"], 30)
+    eventually(lambda: [each.stable for each in field.front.statuses("two")] == ["1"])
     assert field.plane.api.get(f"{DEPLOYMENTS}/two")["spec"]["model"]["version"] == "1"
 
 
@@ -277,7 +278,7 @@ def test_a_deploy_step_whose_pod_is_killed_goes_on_in_the_next_one(
     first = registered(workspace, begin, "four-aaaaaaaa", "four")
     lost = begin("deploy", "four-aaaaaaaa", first, "four")
     path = f"{DEPLOYMENTS}/four"
-    eventually(lambda: "four" in deployments(field), 120)
+    eventually(lambda: "four" in deployments(field), SECONDS)
     lost.lose()
     generation = field.plane.api.get(path)["metadata"]["generation"]
     begin("deploy", "four-aaaaaaaa", first, "four").result()
@@ -290,7 +291,7 @@ def test_of_two_runs_one_judges_when_the_other_has_moved_the_alias(
 ) -> None:
     first = registered(workspace, begin, "five-aaaaaaaa", "five")
     waiting = begin("register", "five-bbbbbbbb", workspace.driven("five-bbbbbbbb"), "five", "accuracy >= champion")
-    eventually(lambda: waiting.said("waiting for run five-aaaaaaaa"), 120)
+    eventually(lambda: waiting.said("waiting for run five-aaaaaaaa"), SECONDS)
     begin("deploy", "five-aaaaaaaa", first, "five").result()
     assert champion(field, "five") == "1"
     result = waiting.result()
@@ -334,7 +335,7 @@ def test_steps_use_every_right_that_they_have_and_miss_none(workspace: Workspace
         assert found is not None
         forgotten = {**found, "metadata": {**found["metadata"], "resourceVersion": "1"}}
         with Watcher(cluster._transport, kind, SPACE, name, forgotten) as watcher:
-            assert watcher.next(30.0) is not forgotten
+            assert watcher.next(120.0) is not forgotten
     granted = {(right.group, right.resource, verb) for right in RIGHTS for verb in right.verbs}
 
     def all_used() -> bool:
@@ -344,7 +345,7 @@ def test_steps_use_every_right_that_they_have_and_miss_none(workspace: Workspace
         assert granted - done == set()
         return True
 
-    eventually(all_used, 30)
+    eventually(all_used, 120)
 
 
 def asked(plane: ControlPlane, user: str) -> tuple[set[tuple[str, str, str]], set[tuple[str, str, str]]]:

@@ -39,7 +39,7 @@ class Api:
         if certificate:
             context.load_cert_chain(*certificate)
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._client = httpx.Client(base_url=url, verify=context, headers=headers, timeout=30, trust_env=False)
+        self._client = httpx.Client(base_url=url, verify=context, headers=headers, timeout=120, trust_env=False)
         self._resources: dict[tuple[str, str], tuple[str, bool]] = {}
 
     def close(self) -> None:

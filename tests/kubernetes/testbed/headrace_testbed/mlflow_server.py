@@ -36,7 +36,7 @@ class MLflowServer:
         ]
         command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--default-artifact-root", str(folder)]
         self.daemon = Daemon("mlflow", command, folder / "mlflow.log", {"MLFLOW_DISABLE_TELEMETRY": "true"})
-        self._http = httpx.Client(base_url=f"{self.url}/api/2.0/mlflow", timeout=30, trust_env=False)
+        self._http = httpx.Client(base_url=f"{self.url}/api/2.0/mlflow", timeout=120, trust_env=False)
 
     def __enter__(self) -> MLflowServer:
         self.daemon.start()

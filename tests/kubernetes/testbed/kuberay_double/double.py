@@ -84,7 +84,12 @@ class KubeRayDouble:
     def lose_head(self, namespace: str, cluster: str) -> None:
         """End the head pod of the RayCluster, as a node that dies does."""
         assert self._loop is not None, "use `with KubeRayDouble(...)`"
-        asyncio.run_coroutine_threadsafe(self._lose_head(Key(namespace, cluster)), self._loop).result(30)
+        asyncio.run_coroutine_threadsafe(self._lose_head(Key(namespace, cluster)), self._loop).result(120)
+
+    def end_job(self, namespace: str, name: str) -> None:
+        """Let the entrypoint of the RayJob NAME, which is running, end now."""
+        assert self._loop is not None, "use `with KubeRayDouble(...)`"
+        asyncio.run_coroutine_threadsafe(self._end_job(Key(namespace, name)), self._loop).result(120)
 
     # -- in an event loop --------------------------------------------------------------------------------------------
 
@@ -93,6 +98,12 @@ class KubeRayDouble:
         if self.clusters.get(key) is not None:
             await self.clusters.lose_head(key)
         return None
+
+    async def _end_job(self, key: Key) -> None:
+        job = self._jobs.jobs.get(key)
+        assert job is not None, f"{key} is not there"
+        self.ray.end(job["status"]["jobId"])
+        self._jobs.controller.add(key)
 
     async def run(self) -> None:
         """Play until cancelled."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
@@ -100,6 +100,12 @@ class Ray:
         endless = behaviour.ending == "runs-on" or (behaviour.ending == "loses-head" and not before)
         self.jobs[head_uid, job_id] = job = Job(started, None if endless else started + seconds, succeeds, message)
         return job
+
+    def end(self, job_id: str) -> None:
+        """The entrypoint ends now, on whichever heads it runs."""
+        found = {at: job for at, job in self.jobs.items() if at[1] == job_id}
+        assert found, f"no job {job_id} was submitted"
+        self.jobs |= {at: replace(job, ended=time.time()) for at, job in found.items()}
 
     def serve(self, head_uid: str, config_text: str, behaviour: Behaviour) -> Mapping[str, Any]:
         """Make CONFIG_TEXT all that is served on this head. Raises ValueError if nobody can read it."""
