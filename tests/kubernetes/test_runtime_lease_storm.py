@@ -105,6 +105,7 @@ def writes(plane: ControlPlane, namespace: str) -> list[Object]:
     return sorted(found, key=lambda event: event["requestReceivedTimestamp"])
 
 
+@pytest.mark.timeout(600)
 def test_whoever_writes_holds_the_lease(control_plane: ControlPlane, namespace: str, storm: Storm) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")
