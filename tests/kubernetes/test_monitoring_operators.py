@@ -308,6 +308,8 @@ def test_endpoints_that_lose_replicas_cannot_load_or_do_not_come_up_are_told(qui
         quiet.answers(name, 2)
     quiet.watch.wait_until_it_fires("HeadraceDeploymentFailed", namespace=SPACE, name="broken", state="failed")
     quiet.watch.wait_until_it_fires("HeadraceDeploymentStuck", namespace=SPACE, name="never")
+    answered = 'namespace_name:headrace_deployment_has_answered:max{name="lost"}'
+    eventually(lambda: has_data(quiet.watch, answered))  # without that it is no endpoint that has gone down
     quiet.field.front.lose("lame", 1)
     quiet.field.front.lose("lost", 2)
     degraded = quiet.watch.wait_until_it_fires("HeadraceDeploymentDegraded", namespace=SPACE, name="lame")

@@ -141,8 +141,13 @@ def test_kueue_lets_a_ray_job_run_when_its_queue_has_room(control_plane: Control
             if condition["type"] == "QuotaReserved" and condition["status"] == "False"
         ]
 
-    (message,) = eventually(waiting_for_quota)
-    assert "insufficient unused quota" in message
+    def one_waits() -> bool:
+        messages = waiting_for_quota()
+        assert len(messages) == 1, messages
+        assert "insufficient unused quota" in messages[0]
+        return True
+
+    eventually(one_waits)
     assert second_suspended()
 
 

@@ -36,6 +36,7 @@ RUNS = f"/apis/headrace.dev/v1alpha1/namespaces/{SPACE}/trainingruns"
 DEPLOYMENTS = f"/apis/headrace.dev/v1alpha1/namespaces/{SPACE}/modeldeployments"
 JOBS = f"/apis/ray.io/v1/namespaces/{SPACE}/rayjobs"
 LONG = Script(Behaviour("runs-on"))
+PHASES = ["Pending", "Waiting", "Running", "Succeeded"]
 Start = Callable[..., StepPod]
 
 
@@ -110,7 +111,7 @@ def test_a_train_step_is_one_training_run_and_gives_what_its_driver_gave(
     assert (result["attempt"], result["state"]) == ("1", "succeeded")
     assert status(field, run)["phase"] == "Succeeded"
     phases = [event["phase"] for event in pod.told("training")]
-    assert phases[0] == "Pending"
+    assert phases == sorted(phases, key=PHASES.index), "whichever of them it was in time to see"
     assert phases[-1] == "Succeeded"
 
 
