@@ -19,7 +19,15 @@ from headrace_testbed.ours import install_crds
 from kuberay_double.install import collect_new_kinds, install_kuberay_kinds
 
 _NUMBERS = itertools.count(1)
+_SECONDS = 900  # of a test that says nothing else: a fixture's programs, and each wait, may take a busy machine minutes
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the tests of this folder more time than others."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(_SECONDS))
 
 
 @pytest.fixture(scope="session")

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import sqlite3
 import sys
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from headrace_testbed.cache import cache_root, cached
 from headrace_testbed.processes import Daemon, free_port
 
+_DATABASE = "mlflow.db"
 START_SECONDS = 240  # 8 on a quiet machine, 100 and more on a very busy one
 
 
@@ -34,14 +39,31 @@ class MLflowServer:
             "--workers",
             "1",
         ]
-        command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--default-artifact-root", str(folder)]
+        self._database = folder / _DATABASE
+        command += ["--backend-store-uri", f"sqlite:///{self._database}", "--default-artifact-root", str(folder)]
         self.daemon = Daemon("mlflow", command, folder / "mlflow.log", {"MLFLOW_DISABLE_TELEMETRY": "true"})
         self._http = httpx.Client(base_url=f"{self.url}/api/2.0/mlflow", timeout=120, trust_env=False)
 
     def __enter__(self) -> MLflowServer:
+        name, new = f"mlflow-{version('mlflow')}-empty", not self._database.exists()
+        known = (cache_root() / name).exists()
+        if new and known:  # much of the time until it serves goes into making its tables
+            shutil.copyfile(cache_root() / name / _DATABASE, self._database)
         self.daemon.start()
         self.daemon.wait_for(self._serves, START_SECONDS)
+        if new and not known:
+            cached(name, self._keep_empty)
         return self
+
+    def _keep_empty(self, folder: Path) -> None:
+        """Write the database to FOLDER without its first experiment: that knows its server's folder."""
+        with (
+            contextlib.closing(sqlite3.connect(self._database)) as source,
+            contextlib.closing(sqlite3.connect(folder / _DATABASE)) as kept,
+        ):
+            source.backup(kept)
+            kept.execute("DELETE FROM experiments")
+            kept.commit()
 
     def __exit__(self, *details: object) -> None:
         self._http.close()

@@ -179,7 +179,7 @@ def is_so_at_once(make: Callable[[int], Callable[[], bool]], seconds: float = 1.
     """What MAKE(number) says comes true within SECONDS of its return, at least at one of the tries: a machine that is
     busy may be late at some, an operator that waits for something is so at each."""
     taken = []
-    for number in range(10):
+    for number in range(20):
         holds = make(number)
         started = time.monotonic()
         eventually(holds, pause_seconds=0.02)
