@@ -83,15 +83,23 @@ def container(**state: Any) -> dict[str, Any]:
 
 
 def test_the_reason_of_a_missing_image_is_told_while_it_is_waited_for_and_when_that_is_over(
-    control_plane: ControlPlane, namespace: str, stand_in: KubeflowStandIn, begin: Begin
+    control_plane: ControlPlane,
+    namespace: str,
+    stand_in: KubeflowStandIn,
+    begin: Begin,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stand_in.world.missing_images = {IMAGE}
-    run = begin(start_deadline_seconds=10)  # long enough to look on a busy machine
+    run = begin(start_deadline_seconds=240)
     waiting = {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}
     status = {"phase": "Pending", "containerStatuses": [container(waiting=waiting)]}
     make_pod(control_plane, namespace, stand_in.runs()[0]["run_id"], status)
-    told = [event["text"] for event in run.follow() if event["type"] == "waiting"]
-    assert any(f"the image {IMAGE} cannot be pulled (ImagePullBackOff)" in text for text in told)
+    told = False
+    for event in run.follow():
+        if f"the image {IMAGE} cannot be pulled (ImagePullBackOff)" in event.get("text", ""):
+            told = told or event["type"] == "waiting"
+            monkeypatch.setattr(ClusterRun, "start_deadline_seconds", 1)  # that is over
+    assert told
     error = run.status()["error"]
     assert error["code"] == "step-not-started"
     assert "headrace-impl: the image" in error["message"]
