@@ -23,12 +23,13 @@ from headrace.local.ray_head import Head, ensure_head, stop_head
 from headrace.serving.contract import StableVersion
 from headrace_testbed import builds, toolchain
 from headrace_testbed.s3 import S3Store
-from headrace_testbed.s3_trouble import environment, new_bucket
+from headrace_testbed.s3_trouble import environment, new_bucket, without_pauses
 
 if TYPE_CHECKING:
     from kfp_stand_in.commands import Bed
 
 _NOT_INHERITED = ("HEADRACE_STORE", "HEADRACE_EVENTS", "MLFLOW_TRACKING_URI", "RAY_ADDRESS")
+_SET = ("HEADRACE_HOME", "OMP_NUM_THREADS", "PYTHONPATH")
 
 
 def _processes_of(home: Path) -> Iterator[ProcessRef]:
@@ -57,9 +58,11 @@ def _end_all(home: Path) -> None:
 def headrace_home(request: pytest.FixtureRequest) -> Iterator[Path]:
     """A home of this session's own, in the environment of everything it starts; kept for its logs if a test failed."""
     home = Path(tempfile.mkdtemp(prefix="hr", dir="/tmp"))
-    before = {name: os.environ.pop(name, None) for name in (*_NOT_INHERITED, "HEADRACE_HOME", "OMP_NUM_THREADS")}
+    before = {name: os.environ.pop(name, None) for name in (*_NOT_INHERITED, *_SET)}
     os.environ["HEADRACE_HOME"] = str(home)
     os.environ["OMP_NUM_THREADS"] = "1"
+    (home / "site").mkdir()  # there from the beginning: a process does not look again for a folder that was not
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(home / "site"), before["PYTHONPATH"])))
     try:
         yield home
     finally:
@@ -73,6 +76,12 @@ def headrace_home(request: pytest.FixtureRequest) -> Iterator[Path]:
             print(f"the logs are in {home}")
         else:
             shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def on_the_path(headrace_home: Path) -> Path:
+    """An empty folder for packages that every process of this session sees, those that run already too."""
+    return headrace_home / "site"
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +104,13 @@ def bucket(s3_server: S3Store) -> Iterator[str]:
     """The URI of a bucket of this test's own, in the environment of this process and of what it starts."""
     with environment(s3_server.environment):
         yield new_bucket(s3_server)
+
+
+@pytest.fixture
+def pauses() -> Iterator[list[float]]:
+    """How long this process would have waited before each repetition of a request to S3; it does not wait."""
+    with without_pauses() as noted:
+        yield noted
 
 
 @pytest.fixture(scope="session")

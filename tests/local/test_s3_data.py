@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,13 @@ from PIL import Image
 
 from headrace.base.errors import DataInvalid, Unavailable
 from headrace.data import Manifest, describe_source, fingerprint_source, split_data
+from headrace.data.ahead import THREADS
 from headrace.data.source import Source
 from headrace.serving.contract import StableVersion
 from headrace.steps.predict import predict_batch
 from headrace.store import Store
 from headrace_testbed.s3 import S3Store
-from headrace_testbed.s3_trouble import Trouble, TroubledStore, environment, new_bucket
+from headrace_testbed.s3_trouble import FOREVER, Trouble, TroubledStore, environment, new_bucket
 
 SPLIT = {"strategy": "stratified", "train": 0.6, "validation": 0.2, "test": 0.2, "seed": 0}
 
@@ -159,18 +162,24 @@ def test_each_sample_is_one_request_of_the_worker_that_has_it(way: tuple[Trouble
     assert not any(method == "HEAD" for method, path in proxy.requests if ".png" in path)
 
 
-def test_distant_samples_are_on_their_way_before_they_are_needed(way: tuple[TroubledStore, str]) -> None:
-    import time
-
+def test_distant_samples_are_on_their_way_before_they_are_needed(
+    way: tuple[TroubledStore, str], pauses: list[float]
+) -> None:
     proxy, bucket = way
     store, data = Store(f"{bucket}/store"), Store(f"{bucket}/data")
     for number in range(60):
         data.write_bytes(data.uri("ab"[number % 2], f"{number}.png"), picture(number))
     shard = Manifest(store, split(data.url, store).fingerprint).shard("train", 0, 1)
-    proxy.make(Trouble("slow", times=1000, seconds=0.2, match=lambda method, path: ".png" in path))
-    started = time.monotonic()
-    assert len(list(shard)) == 36
-    assert time.monotonic() - started < 36 * 0.2 / 2  # one by one it would be twice that at the least
+    held = proxy.make(Trouble("held", times=FOREVER, match=lambda method, path: ".png" in path))
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(list, shard)  # waits for the first of them
+        deadline = time.monotonic() + 120
+        while held.taken < THREADS and time.monotonic() < deadline:
+            time.sleep(0.02)
+        asked = held.taken
+        held.times = 0
+        assert len(reading.result()) == 36
+    assert asked == THREADS
 
 
 @pytest.fixture
@@ -251,7 +260,7 @@ def test_a_source_that_refuses_or_is_nowhere_says_so(
 
 
 def test_a_source_that_breaks_down_in_the_middle_is_unavailable_and_leaves_no_split(
-    way: tuple[TroubledStore, str],
+    way: tuple[TroubledStore, str], pauses: list[float]
 ) -> None:
     proxy, bucket = way
     store, data = Store(f"{bucket}/store"), Store(f"{bucket}/data")
@@ -289,7 +298,10 @@ def test_a_batch_is_predicted_from_s3_to_s3_with_a_package_on_s3(
 
 
 def test_a_batch_that_fails_leaves_no_output_and_one_that_cannot_be_written_says_so_first(
-    way: tuple[TroubledStore, str], digits_package: Callable[[str], StableVersion], digit_pictures: list[bytes]
+    way: tuple[TroubledStore, str],
+    digits_package: Callable[[str], StableVersion],
+    digit_pictures: list[bytes],
+    pauses: list[float],
 ) -> None:
     proxy, bucket = way
     package = digits_package("7").package_uri

