@@ -14,7 +14,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,12 @@ from headrace.training import Connection, TrainingRequest, TrainingResult, run_t
 from headrace.training.checkpoint import read_checkpoint
 from headrace.training.checkpoint_folder import committed
 from headrace_models.package import load_package, pack_code
+from headrace_testbed.pausing import write_code
+
+pytestmark = pytest.mark.timeout(900)  # a head and three trainings, on a busy machine
 
 TASK = {"name": "image-classification", "args": {"augment": "shift"}}
-EPOCHS = 16
+EPOCHS = 10
 MIXTURE = Path(__file__).resolve().parents[2] / "examples" / "own_mixture" / "src"
 
 # Draws from every random generator that must be restored, and has the statistics that must be averaged.
@@ -41,11 +45,13 @@ NETWORK = """
 import random
 import torch
 from torch import nn
+from pause import Pause
 
 class Net(nn.Module):
-    def __init__(self, num_classes, in_channels, fail=""):
+    def __init__(self, num_classes, in_channels, fail="", pause=30):
         super().__init__()
         self.fail = fail
+        self.pause = Pause(pause)
         self.body = nn.Sequential(nn.Conv2d(in_channels, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8), nn.ReLU())
         self.head = nn.Sequential(nn.Flatten(), nn.Dropout(0.2), nn.LazyLinear(num_classes))
         self.head[2].initialize_parameters(torch.zeros(1, 8 * 16))
@@ -54,8 +60,21 @@ class Net(nn.Module):
         if self.fail and self.training and torch.distributed.get_rank() == 1:
             raise ValueError(self.fail)
         if self.training:
+            self.pause()
             x = x + 0.01 * random.random()
         return self.head(self.body(x))
+"""
+
+HELD_MIXTURE = """
+from mixture import Mixtures
+from pause import Pause
+
+class Held(Mixtures):
+    pause = Pause(30)
+
+    def accumulate(self, inputs, batch):
+        self.pause()
+        return super().accumulate(inputs, batch)
 """
 
 
@@ -111,11 +130,32 @@ class Runs:
         lines = path.read_text().splitlines() if path.exists() else []
         return [event for event in map(json.loads, lines) if event["type"] == kind]
 
+    def newest(self, request: TrainingRequest) -> int:
+        return max((event["epoch"] for event in self.told(request, "metrics")), default=0)
+
     def wait_for_epoch(self, request: TrainingRequest, epoch: int) -> None:
-        deadline = time.monotonic() + 120
-        while not any(event["epoch"] >= epoch for event in self.told(request, "metrics")):
+        deadline = time.monotonic() + 240
+        while self.newest(request) < epoch:
             assert time.monotonic() < deadline, "no such epoch came"
             time.sleep(0.02)
+
+    @property
+    def hold(self) -> Path:
+        return self.folder / "hold"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """For the length of the block trainings stand still after 30 batches, in their third epoch."""
+        self.hold.touch()
+        try:
+            yield
+        finally:
+            self.hold.unlink()
+
+    def pack(self, **sources: str) -> dict[str, str]:
+        """Own code of the modules SOURCES, which may pause, as a request's model names it."""
+        sha256, tar = pack_code(write_code(self.folder / "-".join(sources), self.hold, **sources))
+        return {"sha256": sha256, "uri": self.store.write_bytes(self.store.uri("code", f"{sha256}.tar"), tar)}
 
 
 def connection_of(head: Head) -> Connection:
@@ -130,11 +170,9 @@ def runs(head: Head, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     part |= dict.fromkeys(("label", "features", "id", "group", "time"))
     part["split"] = {"strategy": "stratified", "train": 0.4, "validation": 0.2, "test": 0.4, "seed": 0}
     split = split_data(part, store=store, source_fingerprint="", tell=print)
-    (folder / "src").mkdir()
-    (folder / "src" / "net.py").write_text(NETWORK)
-    sha256, tar = pack_code(folder / "src")
-    uri = store.write_bytes(store.uri("code", f"{sha256}.tar"), tar)
-    return Runs(store, split.fingerprint, {"sha256": sha256, "uri": uri}, connection_of(ensure_head(print)), folder)
+    made = Runs(store, split.fingerprint, {}, connection_of(ensure_head(print)), folder)
+    made.code = made.pack(net=NETWORK)
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +193,12 @@ def ray_processes(head: Head, name: str) -> list[ProcessRef]:
     return found
 
 
-@pytest.fixture
+def kill_a_worker(head: Head) -> None:
+    workers = ray_processes(head, "RayTrainWorker")
+    assert max(workers, key=lambda worker: worker.started).send(signal.SIGKILL)  # an older one is leaving
+
+
+@pytest.fixture(scope="module")
 def in_thread() -> Callable[..., Callable[[], Any]]:
     """Run something in a thread; what is returned waits for it and gives its result or raises its error."""
 
@@ -172,7 +215,7 @@ def in_thread() -> Callable[..., Callable[[], Any]]:
         thread.start()
 
         def result() -> Any:
-            thread.join(200)
+            thread.join(400)
             assert outcome, "it never came back"
             if isinstance(outcome[0], BaseException):
                 raise outcome[0]
@@ -213,35 +256,25 @@ def test_two_workers_train_a_model_that_is_measured_packaged_and_told_of(
     ]
 
 
-def test_a_killed_worker_costs_no_epoch_and_no_bit_of_the_model(
-    runs: Runs, head: Head, straight: tuple[TrainingRequest, TrainingResult], in_thread: Any
-) -> None:
-    request = runs.request()
-    training = in_thread(lambda: run_training(request, connection=runs.connection))
-    runs.wait_for_epoch(request, 3)
-    assert ray_processes(head, "RayTrainWorker")[0].send(signal.SIGKILL)
-    result = training()
-    assert result.package_sha256 == straight[1].package_sha256
-    assert [event["epoch"] for event in runs.told(request, "metrics")] == list(range(1, EPOCHS + 1))
-    assert "training starts again" in runs.told(request, "message")[0]["text"]
-
-
 def test_a_training_that_went_on_still_says_what_its_first_weights_were(
-    runs: Runs, straight: tuple[TrainingRequest, TrainingResult]
+    runs: Runs, head: Head, straight: tuple[TrainingRequest, TrainingResult], in_thread: Any
 ) -> None:
     model = {
         "name": "net:Net",
-        "args": {},
+        "args": {"pause": 15},  # in the second epoch
         "code": runs.code,
         "init_from": straight[1].package_uri,
         "freeze": ["body."],
     }
-    request = runs.request(model=model, epochs=1, schedule={"name": "constant", "args": {}})
-    run_training(replace(request, package_needed=False), connection=runs.connection)
-    longer = {**request.train, "train": {**request.train["train"], "epochs": 2}}
-    result = run_training(replace(request, train=longer), connection=runs.connection)
+    request = runs.request(workers=(1, 1), model=model, epochs=2, schedule={"name": "constant", "args": {}})
+    with runs.held():
+        training = in_thread(lambda: run_training(request, connection=runs.connection))
+        runs.wait_for_epoch(request, 1)
+        kill_a_worker(head)
+    result = training()
     assert result.epochs_done == 2
-    assert result.evaluations[result.package_sha256]["metrics"]["accuracy"] > 0.8  # it began with what 16 epochs gave
+    assert "training starts again" in runs.told(request, "message")[-1]["text"]
+    assert result.evaluations[result.package_sha256]["metrics"]["accuracy"] > 0.8  # it began with what others gave
     (told,) = [event["text"] for event in runs.told(request, "message") if "init_from" in event["text"]]
     package, first = load_package(result.package_uri), load_package(straight[1].package_uri)
     said = package.manifest.provenance["init_from"]
@@ -258,9 +291,10 @@ def test_sharded_weights_survive_a_killed_worker_and_make_the_package_that_ddp_m
     runs: Runs, head: Head, straight: tuple[TrainingRequest, TrainingResult], in_thread: Any
 ) -> None:
     request = runs.request(parallel="fsdp")
-    training = in_thread(lambda: run_training(request, connection=runs.connection))
-    runs.wait_for_epoch(request, 3)
-    assert ray_processes(head, "RayTrainWorker")[0].send(signal.SIGKILL)
+    with runs.held():
+        training = in_thread(lambda: run_training(request, connection=runs.connection))
+        runs.wait_for_epoch(request, 2)
+        kill_a_worker(head)
     result = training()
     sharded, plain = load_package(result.package_uri), load_package(straight[1].package_uri)
     shapes = [
@@ -281,6 +315,48 @@ def test_sharded_weights_survive_a_killed_worker_and_make_the_package_that_ddp_m
         assert float((value - theirs[name]).abs().max()) < 1e-3, name
 
 
+@dataclass(frozen=True)
+class Headless:
+    """A training whose head was killed in mid-training, on a home of its own, and what came of it."""
+
+    request: TrainingRequest
+    head: Head
+    error: BaseException
+    seconds: float
+
+
+@pytest.fixture(scope="module")
+def headless(runs: Runs, in_thread: Any) -> Iterator[Headless]:
+    home = Path(tempfile.mkdtemp(prefix="hk", dir="/tmp"))
+    try:
+        with pytest.MonkeyPatch.context() as patch, runs.held():
+            patch.setenv("HEADRACE_HOME", str(home))
+            try:
+                head = ensure_head(print)
+                request = runs.request()
+                training = in_thread(lambda: run_training(request, connection=connection_of(head)))
+                runs.wait_for_epoch(request, 2)
+                for process in session_members(head.leader.pid):
+                    process.send(signal.SIGKILL)
+                killed = time.monotonic()
+                with pytest.raises(Unavailable) as raised:
+                    training()
+                seconds = time.monotonic() - killed
+            finally:
+                stop_head()
+        yield Headless(request, head, raised.value, seconds)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def test_a_killed_head_is_named_within_twenty_seconds(headless: Headless) -> None:
+    assert headless.seconds < 20
+    assert isinstance(headless.error, Unavailable)
+    assert headless.error.exit_code == 4
+    assert headless.head.address in headless.error.message
+    assert headless.error.log == str(headless.head.log_dir)
+
+
 DRIVER = """
 import json, sys
 from pathlib import Path
@@ -290,31 +366,56 @@ run_training(TrainingRequest.from_record(record["request"]), connection=Connecti
 """
 
 
-def test_a_killed_driver_frees_the_workers_and_a_new_one_goes_on_to_the_same_bits(
-    runs: Runs, head: Head, straight: tuple[TrainingRequest, TrainingResult]
-) -> None:
-    request = runs.request()
+@dataclass(frozen=True)
+class Driverless:
+    """The same training, gone on with by a driver that was killed in its middle."""
+
+    request: TrainingRequest
+    told: int  # epochs, until then
+    newest: int
+    seconds: float  # until the workers were gone
+
+
+@pytest.fixture(scope="module")
+def driverless(runs: Runs, head: Head, headless: Headless) -> Driverless:
+    request = headless.request
     write_json(runs.folder / "driver.json", {"request": request.to_record(), "connection": runs.connection.to_record()})
-    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(runs.folder / "driver.json")])
-    runs.wait_for_epoch(request, 3)
-    driver.kill()
-    driver.wait()
-    killed = time.monotonic()
-    while ray_processes(head, "RayTrainWorker"):
-        assert time.monotonic() - killed < 10
-        time.sleep(0.05)
-    before = len(runs.told(request, "metrics"))
-    assert before < EPOCHS
+    with runs.held():
+        left = runs.newest(request)
+        driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(runs.folder / "driver.json")])
+        runs.wait_for_epoch(request, left + 2)  # it stands still: nothing more is told
+        driver.kill()
+        driver.wait()
+        killed = time.monotonic()
+        while ray_processes(head, "RayTrainWorker") and time.monotonic() - killed < 60:
+            time.sleep(0.05)
+        seconds = time.monotonic() - killed
+    return Driverless(request, len(runs.told(request, "metrics")), runs.newest(request), seconds)
+
+
+def test_a_killed_driver_frees_the_workers(driverless: Driverless) -> None:
+    assert driverless.seconds < 60
+    assert driverless.newest < EPOCHS
+
+
+def test_a_killed_worker_costs_no_epoch_and_with_a_killed_head_and_driver_no_bit_of_the_model(
+    runs: Runs, head: Head, straight: tuple[TrainingRequest, TrainingResult], driverless: Driverless, in_thread: Any
+) -> None:
+    request = driverless.request
     torn = Path(request.checkpoints_uri) / "checkpoint_torn"
     torn.mkdir()
-
     runs.store.claim_attempt(request.run_id, "2.1")
-    result = run_training(replace(request, attempt="2.1"), connection=runs.connection)
+    with runs.held():
+        training = in_thread(lambda: run_training(replace(request, attempt="2.1"), connection=runs.connection))
+        runs.wait_for_epoch(request, driverless.newest + 1)
+        kill_a_worker(head)
+    result = training()
     assert result.package_sha256 == straight[1].package_sha256
     assert not torn.exists()
-    epochs = [event["epoch"] for event in runs.told(request, "metrics")]
-    assert epochs[before] >= before  # of the epochs since the newest checkpoint at most one is told again
-    assert epochs[-1] == EPOCHS
+    assert "training starts again" in runs.told(request, "message")[-1]["text"]
+    epochs = [event["epoch"] for event in runs.told(request, "metrics")][driverless.told :]
+    assert epochs == list(range(epochs[0], EPOCHS + 1))
+    assert epochs[0] >= driverless.newest  # of the epochs since the newest checkpoint at most one is told again
     with pytest.raises(Superseded):
         run_training(request, connection=runs.connection)
 
@@ -323,17 +424,17 @@ def test_a_model_that_counts_is_the_same_to_the_bit_where_a_worker_was_killed(
     runs: Runs, head: Head, in_thread: Any
 ) -> None:
     """examples/own_mixture: statistics of two workers, in the same epochs, checkpoints and packages as gradients."""
-    sha256, tar = pack_code(MIXTURE)
-    code = {"sha256": sha256, "uri": runs.store.write_bytes(runs.store.uri("code", f"{sha256}.tar"), tar)}
+    code = runs.pack(mixture=(MIXTURE / "mixture.py").read_text(), held=HELD_MIXTURE)
     args = {"components": 3, "tolerance": -1e9}  # never settled, though shifted pictures let the loss rise
-    model = {"name": "mixture:Mixtures", "args": args, "code": code, "init_from": None, "freeze": []}
+    model = {"name": "held:Held", "args": args, "code": code, "init_from": None, "freeze": []}
     nothing = {"optimizer": {"name": "adam", "args": {}}, "schedule": {"name": "constant", "args": {}}}
     nothing |= {"accumulate_steps": 1, "clip_norm": None, "ema_decay": None}
     first = run_training(runs.request(model=model, **nothing), connection=runs.connection)
     request = runs.request(model=model, **nothing)
-    training = in_thread(lambda: run_training(request, connection=runs.connection))
-    runs.wait_for_epoch(request, 3)
-    assert ray_processes(head, "RayTrainWorker")[0].send(signal.SIGKILL)
+    with runs.held():
+        training = in_thread(lambda: run_training(request, connection=runs.connection))
+        runs.wait_for_epoch(request, 2)
+        kill_a_worker(head)
     second = training()
     assert second.package_sha256 == first.package_sha256
     told = runs.told(request, "metrics")
@@ -385,30 +486,3 @@ def test_more_workers_than_there_are_cpus_are_refused_before_anything_starts(run
     assert raised.value.code == "not-enough-resources"
     assert "99 CPUs" in raised.value.message
     assert str(head.num_cpus) in raised.value.message
-
-
-def test_a_killed_head_is_named_within_twenty_seconds_and_the_run_can_be_resumed(
-    runs: Runs, straight: tuple[TrainingRequest, TrainingResult], in_thread: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    home = Path(tempfile.mkdtemp(prefix="hk", dir="/tmp"))
-    monkeypatch.setenv("HEADRACE_HOME", str(home))
-    try:
-        head = ensure_head(print)
-        request = runs.request()
-        training = in_thread(lambda: run_training(request, connection=connection_of(head)))
-        runs.wait_for_epoch(request, 2)
-        for process in session_members(head.leader.pid):
-            process.send(signal.SIGKILL)
-        killed = time.monotonic()
-        with pytest.raises(Unavailable) as raised:
-            training()
-        assert time.monotonic() - killed < 20
-        assert raised.value.exit_code == 4
-        assert head.address in raised.value.message
-        assert raised.value.log == str(head.log_dir)
-    finally:
-        stop_head()
-        monkeypatch.undo()
-        shutil.rmtree(home, ignore_errors=True)
-    result = run_training(request, connection=runs.connection)
-    assert result.package_sha256 == straight[1].package_sha256
