@@ -27,6 +27,21 @@ CANCELLED = {"type": "Cancelled", "code": "cancelled", "message": "step train wa
 PAGE = (200, "text/html", "<html>sign in</html>")
 
 
+class Clock:
+    """The follower's, which can be put forward."""
+
+    def __init__(self) -> None:
+        self.ahead_seconds = 0.0
+        self.asked = 0
+
+    def time(self) -> float:
+        self.asked += 1
+        return time.time() + self.ahead_seconds
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
 def history(bed: Bed) -> list[str]:
     return [entry["state"] for entry in bed.stand_in.runs()[0]["state_history"]]
 
@@ -34,14 +49,20 @@ def history(bed: Bed) -> list[str]:
 # the operator has a training done again
 
 
-def test_a_training_that_is_tried_again_is_no_step_that_failed_and_may_wait_long_for_its_turn(bed: Bed) -> None:
-    bed.target(start_deadline_seconds=1)
+def test_a_training_that_is_tried_again_is_no_step_that_failed_and_may_wait_long_for_its_turn(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(following, "time", clock)
     stood: list[dict[str, Any]] = []
 
     def wait() -> None:
-        time.sleep(2.5)  # as for Kueue: longer than a pod may take to start
         (found,) = run.list_runs(Cluster.named("kubeflow"))
+        clock.ahead_seconds = 2.5 * found.start_deadline_seconds  # as for Kueue: longer than a pod may take to start
+        asked = clock.asked
+        bed.until(lambda: clock.asked > asked + 3)  # whoever follows has looked
         stood.append(found.status())
+        clock.ahead_seconds = 0.0  # the next steps do not wait
 
     bed.play(train=bed.steps.trying(failing=1, quiet=wait, **LOST))
     assert bed("run", bed.spec, "--on", "kubeflow", "--json") == 0
@@ -109,13 +130,21 @@ def test_a_login_page_in_mid_run_is_called_one_and_the_run_goes_on(bed: Bed, mon
 
 
 def test_an_error_of_the_server_in_mid_run_passes(bed: Bed) -> None:
-    bed.steps.seconds = 0.5
-    bed.play()
+    over = threading.Event()
+    bed.play(train=bed.steps.waits_for(over, "train"))
+    locked = reading((500, "application/json", '{"code": 13, "message": "database is locked"}'))
+    failed: list[str] = []
+
+    def fail(method: str, path: str) -> tuple[int, str, str] | None:
+        answer = locked(method, path)
+        failed.extend([path] if answer else [])
+        return answer
 
     def trouble() -> None:
-        bed.stand_in.intercept = reading((500, "application/json", '{"code": 13, "message": "database is locked"}'))
-        time.sleep(1.0)
+        bed.stand_in.intercept = fail
+        bed.until(lambda: len(failed) > 3)
         bed.stand_in.intercept = lambda method, path: None
+        over.set()
 
     meanwhile(bed, trouble)
     assert bed("run", bed.spec, "--on", "kubeflow") == 0
@@ -183,7 +212,7 @@ def test_a_run_that_could_not_be_given_up_goes_on_when_its_pod_starts_after_all(
         raise Unavailable("gone")
 
     def late(task: Any) -> Any:
-        assert asked.wait(20)
+        assert asked.wait(60)
         return well(task)
 
     def train(task: Any) -> Any:  # as a real one, which looks whether it is wanted
@@ -245,7 +274,7 @@ def test_a_cancel_reaches_the_steps_also_while_kubeflow_is_away(bed: Bed, monkey
     monkeypatch.setattr(connection.Connection.__init__, "__kwdefaults__", {"patience_seconds": 0.2})
     assert bed("cancel", found.run_id, "--json") == 4
     assert f"Kubeflow was not told to end run {found.run_id}" in bed.json()["error"]["message"]
-    assert bed.stand_in.life(bed.stand_in.runs()[0]["run_id"]).wait(20)
+    assert bed.stand_in.life(bed.stand_in.runs()[0]["run_id"]).wait(60)
     bed.stand_in.come_back()
     assert bed("status", found.run_id, "--json") == 0
     assert bed.json()["state"] == "cancelled"
@@ -309,6 +338,6 @@ def test_a_cancel_that_kubeflow_does_not_carry_out_is_no_success(bed: Bed, monke
     bed.play(train=bed.steps.waits("train"))
     found = bed.begin()
     bed.running(found, "train")
-    bed.stand_in.world.beats = Beats(scale=0.005, terminate=600.0)
+    bed.stand_in.world.beats = Beats(scale=1.0, terminate=600.0)
     assert bed("cancel", found.run_id, "--json") == 4
     assert bed.json()["error"]["code"] == "not-ended-yet"

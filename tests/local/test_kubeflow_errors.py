@@ -11,6 +11,7 @@ from typing import Any
 import kfp
 import pytest
 
+from headrace.base.errors import HeadraceError
 from headrace_pipelines.kubeflow import absence, connection
 from headrace_testbed.pki import Pki
 from kfp_stand_in import Beats, KubeflowStandIn, World
@@ -37,15 +38,32 @@ def test_a_server_that_comes_back_in_time_is_waited_for(bed: Bed) -> None:
     assert bed("run", bed.spec, "--on", "kubeflow", "--json") == 0
 
 
-def test_a_server_lost_in_mid_run_is_told_once_and_the_run_is_followed_to_its_end(bed: Bed) -> None:
-    bed.steps.seconds = 0.5
-    bed.play()
+@pytest.fixture
+def met(monkeypatch: pytest.MonkeyPatch) -> list[HeadraceError]:
+    """What whoever follows has met so far."""
+    found: list[HeadraceError] = []
+    take = absence.Absence.met
+
+    def hear(self: absence.Absence, error: HeadraceError) -> Any:
+        found.append(error)
+        return take(self, error)
+
+    monkeypatch.setattr(absence.Absence, "met", hear)
+    return found
+
+
+def test_a_server_lost_in_mid_run_is_told_once_and_the_run_is_followed_to_its_end(
+    bed: Bed, met: list[HeadraceError]
+) -> None:
+    back = threading.Event()
+    bed.play(train=bed.steps.waits_for(back, "train"))
 
     def lose() -> None:
         bed.until(lambda: bool(bed.stand_in.runs()))
         bed.stand_in.go_away()
-        time.sleep(1.0)
+        bed.until(lambda: len(met) > 3)
         bed.stand_in.come_back()
+        back.set()
 
     threading.Thread(target=lose, daemon=True).start()
     assert bed("run", bed.spec, "--on", "kubeflow") == 0
@@ -130,20 +148,22 @@ def test_a_lost_answer_to_create_run_makes_no_second_run(bed: Bed) -> None:
 # who may
 
 
-def test_a_token_is_read_anew_for_every_request(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_is_read_anew_for_every_request(bed: Bed, met: list[HeadraceError]) -> None:
     token = bed.folder / "token"
     token.write_text("first\n")
     world = bed.stand_in.world
     world.multi_user, world.tokens = True, {"first": {"team-a"}}
     bed.target(namespace="team-a", token_file=str(token))
-    bed.steps.seconds = 0.3
-    bed.play()
+    renewed = threading.Event()
+    bed.play(train=bed.steps.waits_for(renewed, "train"))
 
     def renew() -> None:
         bed.until(lambda: bool(bed.stand_in.runs()))
         world.tokens = {"second": {"team-a"}}
-        time.sleep(0.5)
-        token.write_text("second\n")
+        bed.until(lambda: len(met) > 1)
+        (bed.folder / "new").write_text("second\n")
+        (bed.folder / "new").replace(token)  # in one moment, as a mounted one is replaced
+        renewed.set()
 
     threading.Thread(target=renew, daemon=True).start()
     assert bed("run", bed.spec, "--on", "kubeflow") == 0

@@ -4,6 +4,7 @@ ones in it."""
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -139,6 +140,18 @@ class Steps:
             self.tell(task, {"type": "step", "step": step, "state": "running"})
             task.stop.wait()
             raise Lost
+
+        return play
+
+    def waits_for(self, ready: threading.Event, step: str) -> Play:
+        """STEP ends well, but not before READY is set."""
+
+        def play(task: StepTask) -> Mapping[str, Any]:
+            self.tell(task, {"type": "step", "step": step, "state": "running"})
+            while not ready.wait(0.02):
+                if task.stop.is_set():
+                    raise Lost
+            return self.well(step)(task) or {}
 
         return play
 

@@ -56,7 +56,7 @@ class Bed:
     def begin(self) -> ClusterRun:
         return submit(Cluster.named("kubeflow"), load_spec(self.spec))
 
-    def until(self, holds: Callable[[], bool], seconds: float = 20.0) -> None:
+    def until(self, holds: Callable[[], bool], seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
         while not holds():
             assert time.monotonic() < deadline, "it did not come to that"

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from kfp_stand_in.documents import Node, Pipeline
@@ -53,10 +54,10 @@ class Life:
             if self.record["state"] in OVER or self._terminated.is_set():
                 return False
             self._state("CANCELING")
-        self._terminated.set()
-        if self._task is not None:
-            self._task.stop.set()
-        return True
+            self._terminated.set()
+            if self._task is not None:
+                self._task.stop.set()
+            return True
 
     def lose_pod(self) -> None:
         """Take the running step's pod away, as a drained node does."""
@@ -73,7 +74,8 @@ class Life:
     def _live(self) -> None:
         try:
             self._pause("pending")
-            self._state("RUNNING")
+            with self._unless_terminated():
+                self._state("RUNNING")
             self.tasks.begin(self.record["display_name"])
             self._pause("driver")  # the root's
             Walk(self.pipeline, self.record["run_id"], self._execute, self._skip).go(self.arguments)
@@ -84,15 +86,28 @@ class Life:
         except Exception:
             self._state("FAILED")
             raise
-        if self._terminated.is_set():
+        try:
+            with self._unless_terminated():
+                self._end(state)
+        except Ended:
             time.sleep(self.world.beats.seconds("terminate"))
-            state = "FAILED"
+            self._end("FAILED")
+
+    def _end(self, state: str) -> None:
         self.tasks.end(state)
         self._state(state)
 
     def _pause(self, name: str) -> None:
         if self._terminated.wait(self.world.beats.seconds(name)):
             raise Ended
+
+    @contextmanager
+    def _unless_terminated(self) -> Iterator[None]:
+        """Nobody terminates the run during the block; Ended is raised where somebody has."""
+        with self.world.lock:
+            if self._terminated.is_set():
+                raise Ended
+            yield
 
     def _skip(self, name: str) -> None:
         self.tasks.skip(name)
@@ -144,7 +159,8 @@ class Life:
             environment=environment(self.world, self.pipeline.kubernetes(label)),
             retry=tries,
         )
-        self._task = task
+        with self._unless_terminated():  # else the task would never hear of it
+            self._task = task
         try:
             return self.world.work.run(task)
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Mapping
@@ -36,6 +37,7 @@ class KubeflowStandIn:
         self.intercept: Intercept = lambda method, path: None  # a proxy's answer, instead of the server's
         self._certificate = certificate
         self._port = 0
+        self._held = socket.socket()  # never listens: while the server is away nobody else gets its port
         self._server: ThreadingHTTPServer | None = None
 
     @property
@@ -44,6 +46,9 @@ class KubeflowStandIn:
         return f"{'http' if self._certificate is None else 'https'}://127.0.0.1:{self._port}"
 
     def __enter__(self) -> Self:
+        self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._held.bind(("127.0.0.1", 0))
+        self._port = int(self._held.getsockname()[1])
         self.come_back()
         return self
 
@@ -51,6 +56,7 @@ class KubeflowStandIn:
         for life in self.api.lives.values():
             life.terminate()
         self.go_away()
+        self._held.close()
 
     def go_away(self) -> None:
         """Answer nothing: the port is closed. Runs go on, as Argo does without the API server."""
@@ -63,7 +69,6 @@ class KubeflowStandIn:
         """Answer again."""
         server = ThreadingHTTPServer(("127.0.0.1", self._port), _handler(self))
         server.daemon_threads = True
-        self._port = int(server.server_address[1])
         if self._certificate is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*self._certificate)
