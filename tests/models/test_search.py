@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from headrace.training.search_driver import _scheduler
+from headrace.training.search_driver import RAY_TUNE, _scheduler
 
 
 @pytest.mark.parametrize("epochs", [3, 9, 10])
@@ -36,3 +36,20 @@ def test_who_has_trained_all_epochs_is_not_stopped(epochs: int) -> None:
 
 def test_without_a_scheduler_nobody_is_stopped() -> None:
     assert _scheduler({"scheduler": "none"}) is None
+
+
+def test_a_trial_that_ends_without_a_metric_ends_no_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one whose loss is no number in its first epoch; Ray Tune by itself raises for it, and all trials are lost."""
+    from ray.tune.execution.tune_controller import TuneController
+
+    asha = _scheduler({"scheduler": "asha", "mode": "max", "epochs": 3, "grace_epochs": 1, "reduction_factor": 2})
+    controller: Any = SimpleNamespace(_metric=None, _scheduler_alg=asha, _search_alg=SimpleNamespace(metric=None))
+    ended = {"done": True, "trial_id": "1", "config/trial": 0, "config/scratch": "/tmp"}
+    for name in RAY_TUNE:
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ValueError, match="did not include the specified metric"):
+        TuneController._validate_result_metrics(controller, ended)
+    for name, value in RAY_TUNE.items():
+        monkeypatch.setenv(name, value)
+    TuneController._validate_result_metrics(controller, ended)
+    asha.on_trial_complete(None, SimpleNamespace(trial_id="1"), ended)

@@ -8,6 +8,7 @@ leaves trial-N.json. Ray Tune's own files are in SCRATCH too: what a search resu
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,9 @@ from headrace.base.errors import HeadraceError, RunFailed
 from headrace.base.jsonfile import read_json, write_json
 from headrace.training.ray_driver import REPORTS, REQUEST, conclude
 from headrace.training.request import Connection, TrainingRequest
+
+# A trial that failed in its first epoch has told no metric, for which Ray Tune would end a search with a scheduler.
+RAY_TUNE = {"TUNE_DISABLE_STRICT_METRIC_CHECKING": "1"}
 
 
 def main(scratch: Path) -> None:
@@ -29,6 +33,7 @@ def _search(record: Mapping[str, Any], connection: Connection, scratch: Path) ->
     import ray
     from ray import tune
 
+    os.environ.update(RAY_TUNE)
     ray.init(address=connection.address, namespace="headrace", log_to_driver=True)
     search, known = record["search"], record["known"]
     # What is known is of use to a scheduler only.
