@@ -5,16 +5,29 @@ from __future__ import annotations
 import asyncio
 import selectors
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from headrace.store import Store
 
 Part = Callable[..., dict[str, Any]]
 sys.path.insert(0, str(Path(__file__).parent))  # for `import annotated`
+
+# A busy machine makes any example slow: how long one takes, or its drawing, is no verdict.
+settings.register_profile("whatever-the-load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("whatever-the-load")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or writes the home of whoever runs it, also where it has none of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HEADRACE_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
 
 
 @pytest.fixture

@@ -230,7 +230,7 @@ outages = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(cut_a=outages, cut_b=outages, cut_c=outages)
 def test_whoever_is_cut_off_whenever_there_are_never_two_who_may_write(
     in_virtual_time: Virtual, cut_a: Any, cut_b: Any, cut_c: Any
