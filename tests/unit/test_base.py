@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -98,8 +99,12 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
     assert jsonfile.read_json(tmp_path / "absent.json") is None
 
 
-def test_a_lock_excludes_another_holder_and_names_the_present_one(tmp_path: Path) -> None:
-    path = tmp_path / "lock"
+def test_a_lock_excludes_another_holder_and_names_the_present_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, slept = tmp_path / "lock", [0.0]
+    clock = SimpleNamespace(monotonic=lambda: sum(slept), sleep=slept.append)  # else a pause could use up the timeout
+    monkeypatch.setattr("headrace.base.locks.time", clock)
     with file_lock(path, holder="run a-1"):
         assert lock_holder(path) == "run a-1"
         waited: list[str] = []
@@ -110,6 +115,7 @@ def test_a_lock_excludes_another_holder_and_names_the_present_one(tmp_path: Path
             pass
         assert caught.value.holder == "run a-1"
         assert waited == ["run a-1"]
+        assert 0.25 <= sum(slept) < 0.5
     with file_lock(path, holder="run b", timeout_seconds=0):
         assert lock_holder(path) == "run b"
     assert lock_holder(path) is None

@@ -98,10 +98,10 @@ def test_the_fronts_double_changes_versions_as_the_front_does():
     front = FrontDouble(load_seconds=0, broken={"2": "no such file"})
     front.serve(_serve("1", 2), "head-1")
     replicas = front._fronts["digits"]
-    assert all(replica.wait_idle(5) for replica in replicas)
+    assert all(replica.wait_idle(60) for replica in replicas)
     assert [each.stable for each in front.statuses("digits")] == ["1", "1"]
     front.serve(_serve("2", 2), "head-1")
-    assert all(replica.wait_idle(5) for replica in replicas)
+    assert all(replica.wait_idle(60) for replica in replicas)
     assert {(each.stable, each.error) for each in front.statuses("digits")} == {
         ("1", "version 2 could not be loaded: no such file")
     }

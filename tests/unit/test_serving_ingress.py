@@ -118,6 +118,8 @@ def test_the_real_haproxy_takes_the_rewritten_configuration_from_the_wrapper(tmp
     config.write_text(rendered(backends) + "\n")
     wrapper = haproxy.write_wrapper(tmp_path)
     environment = {**os.environ, haproxy.BINARY_VARIABLE: str(binary), haproxy.LIMIT_VARIABLE: "1234"}
-    checked = subprocess.run([wrapper, "-c", "-f", config], env=environment, capture_output=True, text=True, timeout=30)
+    checked = subprocess.run(
+        [wrapper, "-c", "-f", config], env=environment, capture_output=True, text=True, timeout=240
+    )
     assert checked.returncode == 0, checked.stderr
     assert "1234" in config.read_text()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
-import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -189,7 +189,9 @@ def test_reports_are_passed_on_once_and_half_a_line_waits(tmp_path: Path) -> Non
     assert Reporter.logged == [1, 2]
 
 
-def test_reports_tell_the_newest_checkpoint_and_what_the_workers_held(tmp_path: Path) -> None:
+def test_reports_tell_the_newest_checkpoint_and_what_the_workers_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Reporter:
         tags: list[Any] = []
 
@@ -197,9 +199,10 @@ def test_reports_tell_the_newest_checkpoint_and_what_the_workers_held(tmp_path: 
             self.tags.append(tags)
 
     path = tmp_path / "reports.jsonl"
+    now = 1_795_694_400.0
+    monkeypatch.setattr("headrace.training.driver.time", SimpleNamespace(time=lambda: now))
     asked = request(Store(str(tmp_path)), cpus_per_worker=2, gpus_per_worker=1, reserved_seconds=(100.0, 50.0))
     reports = _Reports(path, Reporter(), asked)  # type: ignore[arg-type]
-    now = time.time()
     entries = [
         {"epoch": 1, "metrics": {}, "time": now + 10, "workers": 2},
         {"epoch": 2, "metrics": {}, "time": now + 15, "workers": 1, "checkpoint": "checkpoint_2"},
@@ -208,9 +211,9 @@ def test_reports_tell_the_newest_checkpoint_and_what_the_workers_held(tmp_path: 
     path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     reports.pass_on()
     first, second, third = Reporter.tags
-    assert float(first["headrace.cpu_seconds"]) == pytest.approx(100 + 10 * 2 * 2, abs=1)
+    assert float(first["headrace.cpu_seconds"]) == 100 + 10 * 2 * 2
     assert "headrace.checkpoint_uri" not in first
-    assert float(second["headrace.gpu_seconds"]) == pytest.approx(50 + 10 * 2 + 5, abs=1)
+    assert float(second["headrace.gpu_seconds"]) == 50 + 10 * 2 + 5
     assert second["headrace.checkpoint_uri"] == f"{asked.checkpoints_uri}/checkpoint_2"
     assert second["headrace.checkpoint_epoch"] == "2"
     assert third["headrace.cpu_seconds"] == second["headrace.cpu_seconds"]

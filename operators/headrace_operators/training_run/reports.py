@@ -6,6 +6,8 @@ names the checkpoint that the next one goes on from.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -30,12 +32,13 @@ class Reports:
     Args:
         mlflow: reads it.
         interval_seconds: between two looks at one run.
+        clock: seconds that only go forward.
     """
 
-    def __init__(self, mlflow: MLflow, interval_seconds: float) -> None:
+    def __init__(self, mlflow: MLflow, interval_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._mlflow = mlflow
         self._interval = interval_seconds
-        self._looks: Background[str, _Look] = Background()
+        self._looks: Background[str, _Look] = Background(clock)
 
     def reading(self, uid: str) -> Reading | None:
         """The newest reading of the run of this UID: one made anew under a name inherits nothing."""
