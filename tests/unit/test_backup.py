@@ -6,6 +6,7 @@ import json
 import time
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from headrace.base.errors import HeadraceError, InvalidInput, RunFailed
 from headrace.steps import backup_files, backup_lock, backup_manifest
-from headrace.steps.backup import backup
+from headrace.steps.backup import _free_name, backup
 from headrace.steps.backup_archive import Archive
 from headrace.steps.backup_files import Entry, Root
 from headrace.steps.backup_manifest import Artifacts, Manifest, Part, PartFile
@@ -182,6 +183,15 @@ def test_a_damaged_older_backup_ends_no_newer_one_and_keeps_its_files(archive: A
     assert "no kept file is removed" in told[-1]
     assert prune(archive, 1, lambda: None, told.append) == ["20261125T000000Z"]
     assert names_of(archive) == ["c"]
+
+
+def test_a_second_that_has_given_its_name_is_waited_out(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive.write_lines(NAME, "files.jsonl.gz", [])
+    names, slept = [NAME, NAME, "20261126T043001Z"], list[float]()
+    monkeypatch.setattr("headrace.steps.backup.new_name", lambda _: names.pop(0))
+    monkeypatch.setattr("headrace.steps.backup.time", SimpleNamespace(sleep=slept.append))
+    assert _free_name(archive) == "20261126T043001Z"
+    assert len(slept) == 2
 
 
 def test_a_folder_of_backups_is_private(archive: Archive) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from headrace.cli.backup_report import render_restore
 from headrace.steps import restore_plan
 from headrace.steps.backup import backup
 from headrace.steps.backup_archive import Archive
-from headrace.steps.backup_manifest import Artifacts, Existing, Manifest, Part
+from headrace.steps.backup_manifest import Artifacts, Existing, Manifest, Part, new_name
 from headrace.steps.backup_moves import Moves
 from headrace.steps.backup_place import Place, find_place
 from headrace.steps.restore import carry_out, plan
@@ -30,6 +32,17 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("HEADRACE_STORE", "MLFLOW_TRACKING_URI", "MLFLOW_BACKEND_STORE_URI", "MLFLOW_DEFAULT_ARTIFACT_ROOT"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "home"
+
+
+@pytest.fixture(autouse=True)
+def a_second_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every backup is called after a later second than the one before, which need not pass."""
+    passed = itertools.count()
+
+    def later(now: datetime) -> str:
+        return new_name(now + timedelta(seconds=next(passed)))
+
+    monkeypatch.setattr("headrace.steps.backup.new_name", later)
 
 
 @pytest.fixture
