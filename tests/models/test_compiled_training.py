@@ -58,9 +58,10 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.timeout(960)
 @pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch.compile needs g++")
 def test_a_compiled_training_takes_the_plain_ones_steps(tmp_path: Path) -> None:
-    two_workers.run(SCRIPT, tmp_path, seconds=500, TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "compiled"))
+    two_workers.run(SCRIPT, tmp_path, seconds=900, TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "compiled"))
 
 
 def test_without_a_compiler_it_is_refused_before_the_first_batch(

@@ -296,4 +296,4 @@ def test_two_workers_learn_what_one_learns_and_are_told_where_they_disagree(tmp_
     A mixture's sums agree up to rounding, neighbours are kept in one order. Rows of any type are joined by rank, also
     where a worker has none; statistics of different shapes are an error on both and no worker waits for ever.
     """
-    two_workers.run(SCRIPT, tmp_path, seconds=240, CODE=str(CODE))
+    two_workers.run(SCRIPT, tmp_path, CODE=str(CODE))

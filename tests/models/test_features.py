@@ -178,4 +178,4 @@ dist.destroy_process_group()
 
 
 def test_features_train_on_two_workers_which_end_with_the_same_state(tmp_path: Path) -> None:
-    two_workers.run(ON_TWO_WORKERS, tmp_path, seconds=120)
+    two_workers.run(ON_TWO_WORKERS, tmp_path)

@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import two_workers
 
 SCRIPT = """
-import sys
-import torch
-import torch.distributed as dist
-from torch import nn
-from headrace.training.batches import share_out
-from headrace.training.checkpoint import read_checkpoint, write_checkpoint
-from headrace.training.components import make_trainer
-from headrace.training.group import Group
-from headrace.training.loop import DTYPES, LossTerm, Objective, judge
-from headrace.training.progress import Teller
-from headrace.training.sharding import is_sharded, own_part
-from headrace_models.tasks import Schema, Task, build_task
 from pathlib import Path
+from torch import nn
+from headrace.training.checkpoint import read_checkpoint, write_checkpoint
+from headrace.training.loop import DTYPES, LossTerm, Objective, judge
+from headrace.training.sharding import is_sharded, own_part
+from headrace_models.tasks import Task
 
-rank, folder, precision, optimizer = int(sys.argv[2]), Path(sys.argv[1]), sys.argv[3], sys.argv[4]
-torch.set_num_threads(1)
-dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+folder, precision, optimizer = Path(sys.argv[1]).parent, sys.argv[3], sys.argv[4]
 group, schedule = Group(rank, 2, torch.device("cpu")), share_out(7, [16, 12])
 task = build_task({"name": "tabular-classification"}, Schema("y", ("a", "b", "c"), {"x": "number"}))
-
-
-
-
-SETTINGS = {
+settings |= {
     "precision": precision,
     "optimizer": {"name": optimizer, "args": {"lr": 0.02, "weight_decay": 0.01, "layer_decay": 0.9,
                                               "groups": [{"match": "5.", "lr": 0.05}]}},
@@ -80,8 +65,8 @@ def trainer(parallel, weights=None):
     if weights is not None:
         model.load_state_dict(weights)
     objective = Objective(Table(), (LossTerm(nn.CrossEntropyLoss(), 1.0),), group.device, DTYPES[precision])
-    settings = {**SETTINGS, "parallel": parallel}
-    return make_trainer(settings, model, objective, group, schedule, own_code=False)
+    words = {**settings, "parallel": parallel}
+    return make_trainer(words, model, objective, group, schedule, own_code=False)
 
 
 def epoch(one, number):
@@ -154,15 +139,4 @@ dist.destroy_process_group()
 def test_fsdp_takes_ddps_steps_and_leaves_ddps_checkpoints(tmp_path: Path, precision: str, optimizer: str) -> None:
     """Two epochs with clipping, accumulation, a moving average, frozen parameters and batches of 4 and 3; then on from
     the checkpoint in the same way and in the other way."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(tmp_path), str(rank), precision, optimizer],
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    told = [worker.communicate(timeout=120)[1] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0], "\n".join(told)
+    two_workers.run(SCRIPT, tmp_path, precision, optimizer)

@@ -37,4 +37,4 @@ dist.destroy_process_group()
 
 
 def test_side_heads_train_on_two_workers(tmp_path: Path) -> None:
-    two_workers.run(SCRIPT, tmp_path, seconds=120)
+    two_workers.run(SCRIPT, tmp_path)
