@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,9 @@ import pytest
 
 from headrace.base.errors import Unavailable
 from headrace.base.jsonfile import read_json, write_json
+from headrace.base.processes import ProcessRef
 from headrace.tracking import Reporter, TrackedRun, registry, service, ui
+from headrace_testbed.processes import free_port
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -23,16 +26,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HEADRACE_HOME", str(place))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        write_json(place / "mlflow" / "ui.json", {"port": any_port()})
+        write_json(place / "mlflow" / "ui.json", {"port": free_port()})
         yield place
         ui.stop()
         service.stop()
-
-
-def any_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +39,9 @@ def pages(home: Path) -> ui.Ui:
 
 def test_the_pages_show_this_machines_runs_and_listen_on_loopback_only(pages: ui.Ui) -> None:
     TrackedRun.open("shown-aaaaaaaa", "shown").finish()
-    assert httpx.get(pages.url).status_code == 200
-    found = httpx.post(f"{pages.address}/api/2.0/mlflow/experiments/search", json={"max_results": 10}).json()
+    assert httpx.get(pages.url, timeout=60).status_code == 200
+    search = f"{pages.address}/api/2.0/mlflow/experiments/search"
+    found = httpx.post(search, json={"max_results": 10}, timeout=60).json()
     assert "shown" in {experiment["name"] for experiment in found["experiments"]}
     assert pages.process is not None
     parent = psutil.Process(pages.process.pid)
@@ -55,6 +53,16 @@ def test_the_pages_show_this_machines_runs_and_listen_on_loopback_only(pages: ui
 
 def test_a_second_start_finds_the_first(pages: ui.Ui) -> None:
     assert ui.start() == pages == ui.running()
+
+
+def test_a_server_that_is_slow_for_a_moment_is_not_started_anew(pages: ui.Ui) -> None:
+    assert pages.process is not None
+    server = psutil.Process(pages.process.pid)
+    family = [server, *server.children(recursive=True)]
+    for process in family:
+        process.suspend()
+    threading.Timer(2.5, lambda: [process.resume() for process in family]).start()
+    assert ui.start() == pages
 
 
 def test_a_server_serves_as_tracking_store_and_registry(
@@ -82,16 +90,19 @@ def test_a_server_serves_as_tracking_store_and_registry(
     history = httpx.get(
         f"{pages.address}/api/2.0/mlflow/metrics/get-history",
         params={"run_id": run.mlflow_run_id, "metric_key": "train.loss"},
+        timeout=60,
     ).json()
     assert [(point["step"], point["value"]) for point in history["metrics"]] == [(0, 1.0), (1, 0.5)]
 
 
 def test_stopping_ends_the_server_with_all_its_processes_and_the_port_is_remembered(pages: ui.Ui, home: Path) -> None:
     assert pages.process is not None
-    family = psutil.Process(pages.process.pid).children(recursive=True)
+    children = psutil.Process(pages.process.pid).children(recursive=True)
+    family = [found for child in children if (found := ProcessRef.of(child.pid)) is not None]
+    assert family
     assert ui.stop()
     assert not pages.process.alive()
-    assert not [process for process in family if process.is_running()]
+    assert not [process for process in family if process.alive()]
     assert ui.running() is None
     assert not ui.stop()
     port = read_json(home / "mlflow" / "ui.json")["port"]
@@ -124,6 +135,6 @@ def test_a_strangers_server_is_never_taken_for_ours(home: Path) -> None:
 
 
 def test_a_server_that_went_away_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{any_port()}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
     with pytest.raises(Unavailable, match="cannot be reached"):
         ui.start()

@@ -39,6 +39,7 @@ from headrace.tracking.connection import (
 
 FIRST_PORT = 5000  # MLflow's own; what people expect
 START_SECONDS = 180.0  # until it answers: it imports MLflow twice
+ANSWER_SECONDS = 10.0  # of one question; a server that is gone refuses at once, a busy machine's is slow
 OK = 200
 
 
@@ -180,7 +181,7 @@ def _answers(port: int) -> bool:
     import httpx
 
     try:
-        answer = httpx.get(f"{_url(port)}/health", timeout=2.0, trust_env=False)
+        answer = httpx.get(f"{_url(port)}/health", timeout=ANSWER_SECONDS, trust_env=False)
     except httpx.HTTPError:
         return False
     return answer.status_code == OK
