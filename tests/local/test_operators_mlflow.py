@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
 
@@ -13,6 +12,7 @@ from headrace.api import reports
 from headrace.base.jsonfile import write_json
 from headrace.tracking import Reporter, TrackedRun, registry, service, ui
 from headrace_operators.mlflow import MLflow, NotThere
+from headrace_testbed.processes import free_port
 
 T = TypeVar("T")
 
@@ -21,12 +21,10 @@ T = TypeVar("T")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of an MLflow server of this module's own, which is the tracking store meanwhile."""
     place = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch, socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HEADRACE_HOME", str(place))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        write_json(place / "mlflow" / "ui.json", {"port": int(probe.getsockname()[1])})
-        probe.close()
+        write_json(place / "mlflow" / "ui.json", {"port": free_port()})
         address = ui.start().address
         patch.setenv("MLFLOW_TRACKING_URI", address)
         try:

@@ -6,7 +6,6 @@ import base64
 import io
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ from headrace.tracking.connection import own_uri
 from headrace.tracking.runs import LoggedPackage
 from headrace_models.package import build_model, load_package, write_package
 from headrace_models.tasks import Sample, Schema, build_task
+from headrace_testbed.processes import free_port
 
 PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
@@ -180,9 +180,7 @@ def test_pyfunc_answers_a_table_as_the_package_does(mlflow: Any, table_package: 
 def test_mlflow_models_serve_answers_as_the_package_does_on_loopback(
     tmp_path: Path, logged: tuple[TrackedRun, LoggedPackage], image_package: tuple[Path, str]
 ) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [
         "-m",
         "mlflow",
@@ -192,8 +190,6 @@ def test_mlflow_models_serve_answers_as_the_package_does_on_loopback(
         "models:/tiny@champion",
         "--env-manager",
         "local",
-        "-p",
-        str(port),
     ]
     binaries = str(Path(sys.executable).parent)
     environment = {
@@ -229,7 +225,7 @@ def test_mlflow_models_serve_answers_as_the_package_does_on_loopback(
         np.testing.assert_allclose([row["score"] for row in said], outputs["score"], rtol=1e-5)
     finally:
         os.killpg(server.pid, signal.SIGTERM)
-        server.wait(20)
+        server.wait(60)
 
 
 def _answers(port: int) -> bool:

@@ -21,7 +21,10 @@ from headrace import tracking
 from headrace.base.errors import Superseded, Unavailable
 from headrace.tracking import Reporter, TrackedRun, calls, registry, service
 from headrace.tracking.connection import own_uri
+from headrace_testbed.waiting import eventually
 
+pytestmark = pytest.mark.timeout(900)
+PATIENCE_SECONDS = 300  # for a process that imports MLflow on a busy machine
 SHA = "ab" * 32
 COUNTS = {"train": 7, "validation": 2, "test": 1}
 DATASETS = """
@@ -61,7 +64,7 @@ def python(code: str) -> subprocess.Popen[str]:
 
 def rows(query: str, *values: Any) -> list[Any]:
     """What stands in the store, past all of MLflow's code and ours."""
-    with sqlite3.connect(own_uri().removeprefix("sqlite:///")) as database:
+    with sqlite3.connect(own_uri().removeprefix("sqlite:///"), timeout=60) as database:
         return database.execute(query, values).fetchall()
 
 
@@ -74,7 +77,7 @@ def test_two_processes_that_create_one_store_at_once_both_succeed() -> None:
         "from headrace.tracking.connection import client, own_uri\nprint(len(client(own_uri()).search_experiments()))"
     )
     for process in [python(code), python(code)]:
-        output, errors = process.communicate(timeout=120)
+        output, errors = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 0, errors
         assert output == "1\n"
 
@@ -82,7 +85,7 @@ def test_two_processes_that_create_one_store_at_once_both_succeed() -> None:
 def test_a_killed_driver_leaves_one_run_that_goes_on_with_each_step_once() -> None:
     run_id = "killed-aaaaaaaa"
     driver = python(DRIVER.format(run_id=run_id))
-    output, errors = driver.communicate(timeout=120)
+    output, errors = driver.communicate(timeout=PATIENCE_SECONDS)
     assert driver.returncode == -signal.SIGKILL, errors
     resumed = TrackedRun.open(run_id, "killed", tags={"headrace.attempt": "2.1"})
     assert resumed.mlflow_run_id == output.strip()
@@ -119,7 +122,7 @@ def test_many_processes_that_open_one_run_at_once_make_one() -> None:
     with ThreadPoolExecutor(8) as pool:
         found = {run.mlflow_run_id for run in pool.map(lambda _: TrackedRun.open("raced-aaaaaaaa", "raced"), range(8))}
     for process in processes:
-        output, errors = process.communicate(timeout=120)
+        output, errors = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 0, errors
         found.add(output.strip())
     assert len(found) == 1
@@ -165,27 +168,26 @@ def test_system_metrics_are_sampled_while_their_process_lives() -> None:
     code = (
         "import time; from headrace.tracking import TrackedRun\n"
         "run = TrackedRun.open('system-aaaaaaaa', 'system'); run.start_system_metrics()\n"
-        "print(run.mlflow_run_id, flush=True); time.sleep(60)"
+        "print(run.mlflow_run_id, flush=True); time.sleep(3600)"
     )
     process = python(code)
     assert process.stdout is not None
     mlflow_run_id = process.stdout.readline().strip()
     key = "system/cpu_utilization_percentage"
-    deadline = time.monotonic() + 30
-    while len(points(mlflow_run_id, key)) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    eventually(lambda: len(points(mlflow_run_id, key)) > 1, PATIENCE_SECONDS)
     process.kill()
     process.communicate()
-    time.sleep(1.5)  # the service looks once a second
+
+    def sampled_no_more() -> bool:  # the service looks once a second
+        before = points(mlflow_run_id, key)
+        time.sleep(1.2)  # four samples' time
+        return points(mlflow_run_id, key) == before
+
+    eventually(sampled_no_more, 60)
     before = points(mlflow_run_id, key)
-    time.sleep(0.8)
-    assert points(mlflow_run_id, key) == before
     resumed = TrackedRun.open("system-aaaaaaaa", "system")
     resumed.start_system_metrics()
-    while points(mlflow_run_id, key) == before:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    eventually(lambda: points(mlflow_run_id, key) != before, PATIENCE_SECONDS)
     resumed.finish()
     steps = [step for step, _ in points(mlflow_run_id, key)]
     assert steps == sorted(set(steps))
@@ -212,7 +214,7 @@ def test_a_superseded_attempt_writes_nothing() -> None:
 
 def test_a_deleted_experiment_is_taken_back() -> None:
     TrackedRun.open("bin-aaaaaaaa", "bin").finish()
-    with sqlite3.connect(own_uri().removeprefix("sqlite:///")) as database:
+    with sqlite3.connect(own_uri().removeprefix("sqlite:///"), timeout=60) as database:
         database.execute("UPDATE experiments SET lifecycle_stage = 'deleted' WHERE name = 'bin'")
     TrackedRun.open("bin-bbbbbbbb", "bin").finish()
     assert rows("SELECT lifecycle_stage FROM experiments WHERE name = 'bin'") == [("active",)]
@@ -264,7 +266,7 @@ def test_a_store_that_is_not_ours_is_created_but_nothing_is_left_beside_it(
         "from headrace.tracking import TrackedRun\n"
         f"run = TrackedRun.open('theirs-aaaaaaaa', 'theirs', uri='sqlite:///{tmp_path}/theirs.db'); run.finish()"
     )
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 0, errors
     assert [path.name for path in tmp_path.iterdir()] == ["theirs.db"]
 
@@ -283,7 +285,7 @@ def test_callers_import_no_mlflow_and_the_service_is_private() -> None:
         "TrackedRun.open('light-aaaaaaaa', 'digits').finish(); print('mlflow' in sys.modules)"
     )
     process = python(code)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=PATIENCE_SECONDS)
     assert output == "False\n", errors
     place = Path(own_uri().removeprefix("sqlite:///")).parent
     assert stat.S_IMODE(place.stat().st_mode) == 0o700
@@ -307,7 +309,7 @@ def test_a_service_that_runs_other_code_leaves_for_one_that_runs_ours(monkeypatc
     with pytest.raises(calls.ServiceDown, match="other code"):
         calls._remote({"name": "ping", "uri": own_uri(), "arguments": {}, "build": "another"})
     assert before is not None
-    assert not before.alive()
+    assert before.wait(60)
     calls.call("ping", own_uri())
     assert calls.service_process() != before
 
@@ -321,13 +323,16 @@ def test_stopping_the_service_ends_its_process() -> None:
 
 
 def test_a_server_that_is_not_there_is_named_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{probe.getsockname()[1]}"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    started = time.monotonic()
-    for attempt in (lambda: TrackedRun.open("away-aaaaaaaa", "digits"), lambda: registry.resolve("digits@champion")):
-        with pytest.raises(Unavailable, match=address):
-            attempt()
-    assert time.monotonic() - started < 10
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and never listens: nobody else gets the port meanwhile
+        address = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        started = time.monotonic()
+        for attempt in (
+            lambda: TrackedRun.open("away-aaaaaaaa", "digits"),
+            lambda: registry.resolve("digits@champion"),
+        ):
+            with pytest.raises(Unavailable, match=address):
+                attempt()
+        assert time.monotonic() - started < 30  # as MLflow comes, four minutes
     assert os.environ["MLFLOW_TRACKING_URI"] == address
