@@ -8,7 +8,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from typing import Any
 
 import pytest
@@ -24,12 +23,11 @@ from headrace_pipelines.kubeflow import api
 from headrace_pipelines.kubeflow.cluster import Cluster
 from headrace_pipelines.kubeflow.run import list_runs
 from headrace_pipelines.kubeflow.submission import claim
-from kfp_stand_in import Beats, Script
+from kfp_stand_in import Script
 from kfp_stand_in.bed import IMAGE, METRICS, write_spec, write_targets
 from kfp_stand_in.commands import Bed
 
 pytestmark = pytest.mark.timeout(120)
-QUICK = Beats(scale=0.005)
 
 
 def states(record: dict[str, Any]) -> dict[str, str]:
@@ -54,7 +52,14 @@ def test_a_run_prints_the_same_json_as_on_a_laptop_and_where_its_time_went(bed: 
 
 
 def test_what_goes_on_is_told_line_by_line(bed: Bed) -> None:
-    bed.stand_in.world.beats = Beats(scale=0.05)  # slow enough to be seen on a busy machine
+    begin = bed.steps.well("split")
+
+    def split(task: Any) -> Any:
+        asked = ("GET", f"/runs/{task.run_id}")
+        bed.until(lambda: bed.stand_in.calls.count(asked) > 2)  # so that what Kubeflow was at before has been told
+        return begin(task)
+
+    bed.play(split=split)
     assert bed("run", bed.spec, "--on", "kubeflow") == 0
     lines = [line[10:] for line in bed.out.splitlines()]
     assert "split: running" in lines
@@ -110,7 +115,7 @@ def test_a_detached_run_is_left_alone_and_found_by_its_id(bed: Bed) -> None:
 
 
 def test_a_killed_command_leaves_the_run_going(bed: Bed) -> None:
-    bed.steps.seconds = 1.0
+    bed.steps.seconds = 0.3
     bed.play()
     process = subprocess.Popen(
         [sys.executable, "-m", "headrace.cli.main", "run", str(bed.spec), "--on", "kubeflow"],
@@ -239,7 +244,7 @@ def test_a_status_says_that_a_step_is_overdue_without_ending_anything(bed: Bed) 
     bed.target(start_deadline_seconds=1)
     bed.stand_in.world.missing_images = {IMAGE}
     run = bed.begin()
-    time.sleep(1.5)
+    bed.until(lambda: bool(run.status()["findings"]))
     record = run.status()
     assert record["state"] == "running"
     assert "step split has not started for" in record["findings"][0]["given"]
