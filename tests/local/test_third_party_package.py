@@ -1,7 +1,7 @@
 """The package of examples/plug_in, built and installed as anybody's: its task and model go through every step.
 
-It is installed into a folder of its own that PYTHONPATH names, so that command, run, Ray head, workers and replicas
-see it, as they see what is in their environment; no line of the platform knows it.
+It is installed into a folder that PYTHONPATH names, so that command, run, Ray head, workers and replicas see it, as
+they see what is in their environment, for as long as these tests last; no line of the platform knows it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,11 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 
+from headrace.local.deployments import undeploy
 from headrace.spec.yaml_reader import read_yaml
+from headrace.tracking import registry
+
+pytestmark = pytest.mark.timeout(900)  # many commands, each in a process of its own
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "plug_in"
@@ -51,38 +54,28 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def site(work: Path) -> Path:
-    """The folder into which the package is installed."""
-    folder = work.parent / "site"
-    install(work, folder, work.parent)
-    return folder
+def site(work: Path, on_the_path: Path) -> Iterator[Path]:
+    """The folder into which the package is installed; nothing of it is left for other tests."""
+    install(work, on_the_path, work.parent)
+    yield on_the_path
+    for left in on_the_path.iterdir():
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 @pytest.fixture(scope="module")
-def home() -> Iterator[Path]:
-    """A home of its own, as the tier's Ray head began without the package; its path is short for Ray's sockets."""
-    folder = Path(tempfile.mkdtemp(prefix="hp", dir="/tmp"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture(scope="module")
-def headrace(home: Path, work: Path, site: Path) -> Iterator[Headrace]:
+def headrace(work: Path, site: Path) -> Iterator[Headrace]:
     """Commands whose processes all see the package."""
-    environment = {**os.environ, "HEADRACE_HOME": str(home), "PYTHONPATH": str(site)}
 
     def run(*arguments: str, code: int = 0, without: str = "") -> Any:
-        given = {name: value for name, value in environment.items() if name != without}
+        given = {name: value for name, value in os.environ.items() if name != without}
         command = [Path(sys.executable).with_name("headrace"), *arguments]
-        done = subprocess.run(command, cwd=work, env=given, capture_output=True, text=True, timeout=280, check=False)
+        done = subprocess.run(command, cwd=work, env=given, capture_output=True, text=True, timeout=600, check=False)
         assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr
         return json.loads(done.stdout) if "--json" in arguments else done.stdout
 
-    try:
-        yield run
-    finally:
-        run("down", "--yes")
+    yield run
+    undeploy("counting")
 
 
 @pytest.fixture(scope="module")
@@ -126,10 +119,12 @@ def test_the_endpoint_counts(headrace: Headrace, result: Any, work: Path) -> Non
     assert [round(row["count"]) for row in rows] == [0, 1, 2, 3, 4, 5]
 
 
-def test_the_packages_version_goes_with_the_model(headrace: Headrace, result: Any, home: Path) -> None:
-    (record,) = home.glob("store/packages/*/headrace.json")
+def test_the_packages_version_goes_with_the_model(headrace: Headrace, result: Any, headrace_home: Path) -> None:
+    registered = registry.resolve("counting@champion")
+    assert registered is not None
+    record = Path(str(registered.package_uri)) / "headrace.json"
     assert json.loads(record.read_text())["plugins"] == {"headrace-counting": "1.0.0"}
-    (pins,) = home.glob("mlflow/artifacts/counting/models/*/artifacts/requirements.txt")
+    (pins,) = headrace_home.glob("mlflow/artifacts/counting/models/*/artifacts/requirements.txt")
     assert "headrace-counting==1.0.0" in pins.read_text().split()
 
 

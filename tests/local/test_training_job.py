@@ -18,6 +18,8 @@ from headrace.store import Store
 from headrace.store.run_events import EventReader
 from headrace.store.step_files import read_result
 from headrace.tracking import ensure_store
+from headrace_models.package import pack_code
+from headrace_testbed.pausing import write_code
 
 SPEC: dict[str, Any] = {
     "tasks": [{"name": "image-classification"}],
@@ -27,6 +29,27 @@ SPEC: dict[str, Any] = {
     "store": {"uri": "s3://told-by-the-environment"},
     "mlflow": {"trackingURI": "http://told-by-the-environment"},
 }
+
+
+pytestmark = pytest.mark.timeout(900)  # many processes, one after the other, on a busy machine
+
+EPOCHS = 6
+NETWORK = """
+from torch import nn
+from pause import Pause
+
+
+class Net(nn.Module):
+    def __init__(self, num_classes, in_features):
+        super().__init__()
+        self.pause = Pause(35)  # in the third or fourth epoch
+        self.head = nn.Linear(in_features, num_classes)
+
+    def forward(self, image):
+        if self.training:
+            self.pause()
+        return self.head(image.flatten(1))
+"""
 
 
 @dataclass
@@ -51,20 +74,25 @@ class Jobs:
             "HEADRACE_STORE": self.store.url,
             "MLFLOW_TRACKING_URI": ensure_store(),
         }
-        answer = self.http.post(
-            "/api/jobs/",
-            json={
-                "entrypoint": f"{sys.executable} -m headrace.steps.training_job",
-                "runtime_env": {"env_vars": environment},
-            },
-        )
+        job = {
+            "entrypoint": f"{sys.executable} -m headrace.steps.training_job",
+            "runtime_env": {"env_vars": environment},
+        }
+        since = time.monotonic()
+        while "No available agent" in (answer := self.http.post("/api/jobs/", json=job)).text:  # a head that is young
+            assert time.monotonic() - since < 60, answer.text
         assert answer.status_code == 200, answer.text
         return str(answer.json()["submission_id"])
 
-    def end_of(self, job: str, seconds: float = 120) -> tuple[str, str]:
+    def ended(self, job: str) -> str:
+        """The job's last status, or nothing while it goes on."""
+        status = str(self.http.get(f"/api/jobs/{job}").json()["status"])
+        return "" if status in ("PENDING", "RUNNING") else status
+
+    def end_of(self, job: str, seconds: float = 240) -> tuple[str, str]:
         """The job's last status and its log."""
         deadline = time.monotonic() + seconds
-        while (status := self.http.get(f"/api/jobs/{job}").json()["status"]) in ("PENDING", "RUNNING"):
+        while not (status := self.ended(job)):
             assert time.monotonic() < deadline, self.log(job)
             time.sleep(0.2)
         return status, self.log(job)
@@ -73,8 +101,9 @@ class Jobs:
         return str(self.http.get(f"/api/jobs/{job}/logs").json()["logs"])
 
     def wait_for_epoch(self, job: str, epoch: int) -> None:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while f'"epoch": {epoch}, "metrics"' not in self.log(job):
+            assert not self.ended(job), self.log(job)
             assert time.monotonic() < deadline, self.log(job)
             time.sleep(0.1)
 
@@ -111,51 +140,82 @@ def files_of(store: Store, run_id: str) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
 
 
-def test_a_job_splits_trains_and_reports_and_a_second_head_touches_nothing(jobs: Jobs) -> None:
-    status, log = jobs.end_of(jobs.submit("job-aaaaaaaa", "1.1"))
-    assert status == "SUCCEEDED", log
-    result = read_result(jobs.store, "job-aaaaaaaa", "train", "1.1")
+@dataclass(frozen=True)
+class Attempts:
+    """A run whose first attempt was stopped in mid-training, and whose second one has ended."""
+
+    run_id: str
+    spec: dict[str, Any]
+    cpu_seconds: float  # when the first was over
+    status: str
+    log: str
+
+
+@pytest.fixture(scope="module")
+def attempts(jobs: Jobs, tmp_path_factory: pytest.TempPathFactory) -> Attempts:
+    folder, run_id = tmp_path_factory.mktemp("attempts"), "job-aaaaaaaa"
+    hold = folder / "hold"
+    sha256, tar = pack_code(write_code(folder / "src", hold, net=NETWORK))
+    code = {"sha256": sha256, "uri": f"file://{jobs.store.write_bytes(jobs.store.uri('code', f'{sha256}.tar'), tar)}"}
+    train = {**SPEC["train"], "epochs": EPOCHS, "batchSize": 128}
+    spec = {**SPEC, "model": {"name": "net:Net", "code": code}, "train": train}
+    hold.touch()
+    try:
+        first = jobs.submit(run_id, "1.1", spec)
+        jobs.wait_for_epoch(first, 2)
+        since = time.monotonic()
+        while not (tags := mlflow_runs(run_id)[0].data.tags).get(CPU_SECONDS_TAG):  # MLflow hears of it a little later
+            assert time.monotonic() - since < 60, tags
+            time.sleep(0.1)
+        jobs.http.post(f"/api/jobs/{first}/stop")
+        jobs.end_of(first)
+    finally:
+        hold.unlink()
+    cpu_seconds = float(mlflow_runs(run_id)[0].data.tags[CPU_SECONDS_TAG])
+    return Attempts(run_id, spec, cpu_seconds, *jobs.end_of(jobs.submit(run_id, "1.2", spec, pod="pod-2")))
+
+
+def test_a_job_splits_trains_and_reports(jobs: Jobs, attempts: Attempts) -> None:
+    assert attempts.status == "SUCCEEDED", attempts.log
+    result = read_result(jobs.store, attempts.run_id, "train", "1.2")
     assert result is not None
     assert result["metrics"]["accuracy"] > 0.5
-    (run,) = mlflow_runs("job-aaaaaaaa")
+    (run,) = mlflow_runs(attempts.run_id)
     assert run.info.status == "FINISHED"
-    assert steps_of(run, "validation.accuracy") == [1, 2, 3]
     tags = run.data.tags
     assert tags[PACKAGE_URI_TAG] == result["package_uri"]
     assert Path(tags[CHECKPOINT_URI_TAG]).is_dir()
     assert float(tags[CPU_SECONDS_TAG]) > 0
-    assert tags["headrace.attempt"] == "1.1"
-    told = EventReader(jobs.store, "job-aaaaaaaa", "1.1").new()
-    assert [event["epoch"] for event in told if event["type"] == "metrics"] == [1, 2, 3]
+    assert tags["headrace.attempt"] == "1.2"
+    told = EventReader(jobs.store, attempts.run_id, "1.2").new()
+    epochs = [event["epoch"] for event in told if event["type"] == "metrics"]
+    assert epochs == list(range(epochs[0], EPOCHS + 1))
     assert told[-1]["state"] == "succeeded"
 
-    before = files_of(jobs.store, "job-aaaaaaaa")
-    status, log = jobs.end_of(jobs.submit("job-aaaaaaaa", "1.1", pod="pod-2"))
+
+def test_a_second_head_touches_nothing(jobs: Jobs, attempts: Attempts) -> None:
+    before = files_of(jobs.store, attempts.run_id)
+    status, log = jobs.end_of(jobs.submit(attempts.run_id, "1.2", attempts.spec, pod="pod-3"))
     assert status == "FAILED"
     assert failure_in(log)["code"] == "superseded"
     assert failure_in(log)["permanent"] is False
-    assert files_of(jobs.store, "job-aaaaaaaa") == before
+    assert files_of(jobs.store, attempts.run_id) == before
 
 
-def test_the_next_attempt_goes_on_in_the_same_mlflow_run_from_the_newest_checkpoint(jobs: Jobs) -> None:
-    spec = {**SPEC, "train": {**SPEC["train"], "epochs": 40, "seed": 1}}
-    first = jobs.submit("job-bbbbbbbb", "1.1", spec)
-    jobs.wait_for_epoch(first, 3)
-    jobs.http.post(f"/api/jobs/{first}/stop")
-    jobs.end_of(first)
-    before = float(mlflow_runs("job-bbbbbbbb")[0].data.tags[CPU_SECONDS_TAG])
-    status, log = jobs.end_of(jobs.submit("job-bbbbbbbb", "1.2", spec, pod="pod-2"))
-    assert status == "SUCCEEDED", log
-    (run,) = mlflow_runs("job-bbbbbbbb")
-    assert sorted(steps_of(run, "validation.accuracy")) == list(range(1, 41))
-    assert float(run.data.tags[CPU_SECONDS_TAG]) > before > 0
-    assert '"epoch": 1, "metrics"' not in log  # it was not trained again
-    status, log = jobs.end_of(jobs.submit("job-bbbbbbbb", "1.1", spec))
+def test_the_next_attempt_goes_on_in_the_same_mlflow_run_from_the_newest_checkpoint(
+    jobs: Jobs, attempts: Attempts
+) -> None:
+    (run,) = mlflow_runs(attempts.run_id)
+    assert sorted(steps_of(run, "validation.accuracy")) == list(range(1, EPOCHS + 1))
+    assert float(run.data.tags[CPU_SECONDS_TAG]) > attempts.cpu_seconds > 0
+    assert '"epoch": 2, "metrics"' not in attempts.log  # it was not trained again
+    _, log = jobs.end_of(jobs.submit(attempts.run_id, "1.1", attempts.spec))
     assert failure_in(log)["code"] == "superseded"  # whoever comes back late
 
 
 def test_what_is_wrong_in_every_attempt_is_told_as_permanent(jobs: Jobs) -> None:
-    spec = {**SPEC, "model": {"name": "mlp", "args": {"hidden": "wide"}}}
+    train = {**SPEC["train"], "workers": {"min": 1, "max": 1}}
+    spec = {**SPEC, "model": {"name": "mlp", "args": {"hidden": "wide"}}, "train": train}
     status, log = jobs.end_of(jobs.submit("job-cccccccc", "1.1", spec))
     assert status == "FAILED"
     failure = failure_in(log)

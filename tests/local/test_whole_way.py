@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw
 
+pytestmark = pytest.mark.timeout(900)  # many commands, each in a process of its own
+
 BIN = Path(sys.executable).parent
 CLASSES = ("cross", "disc", "square")
 
@@ -23,7 +25,7 @@ CLASSES = ("cross", "disc", "square")
 def headrace(*arguments: str, cwd: Path, code: int = 0) -> Any:
     """Run one command; its JSON where there is any, else its text."""
     done = subprocess.run(
-        [BIN / "headrace", *arguments], cwd=cwd, capture_output=True, text=True, check=False, timeout=280
+        [BIN / "headrace", *arguments], cwd=cwd, capture_output=True, text=True, check=False, timeout=600
     )
     assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     assert "Traceback" not in done.stderr
@@ -85,12 +87,20 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_an_image_folder_nobody_prepared_goes_the_whole_way(headrace_home: Path, shapes: Path) -> None:
-    work = shapes.parent
-    headrace("init", "shapes", cwd=work)
+RUN = ("run", "shapes.yaml", "--json", "--set", "train.epochs=2", "--set", "gate=[]")
+
+
+@pytest.fixture(scope="module")
+def shapes_run(headrace_home: Path, shapes: Path) -> Any:
+    """What became of the folder's run, from `headrace init` to the endpoint."""
+    headrace("init", "shapes", cwd=shapes.parent)
+    return headrace(*RUN, cwd=shapes.parent)
+
+
+def test_an_image_folder_nobody_prepared_goes_the_whole_way(shapes: Path, shapes_run: Any) -> None:
+    work, result = shapes.parent, shapes_run
     spec = (work / "shapes.yaml").read_text()
     assert len([line for line in spec.splitlines() if line.strip() and not line.startswith("#")]) <= 10
-    result = headrace("run", "shapes.yaml", "--json", "--set", "train.epochs=2", "--set", "gate=[]", cwd=work)
     assert result["state"] == "succeeded"
     log = headrace("logs", result["run_id"], cwd=work)
     assert "truncated.png" in log
@@ -123,23 +133,17 @@ def test_too_many_bad_files_end_the_run_with_each_named(headrace_home: Path, sha
     assert all(name in named for name in ("one.png", "two.png", "three.jpg", "truncated.png"))
 
 
-def test_a_changed_file_is_never_served_stale(headrace_home: Path, shapes: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "fresh"
-    shutil.copytree(shapes, folder)
-    headrace("init", "fresh", cwd=tmp_path)
-    arguments = ("run", "fresh.yaml", "--json", "--set", "train.epochs=1", "--set", "gate=[]", "--set", "deploy=null")
-
+def test_a_changed_file_is_never_served_stale(shapes: Path, shapes_run: Any) -> None:
     def states(result: Any) -> dict[str, str]:
         return {step["name"]: step["state"] for step in result["steps"]}
 
-    first = headrace(*arguments, cwd=tmp_path)
-    again = headrace(*arguments, cwd=tmp_path)
+    again = headrace(*RUN, "--set", "deploy=null", cwd=shapes.parent)
     assert (states(again)["split"], states(again)["train"]) == ("cached", "cached")
-    assert again["model"]["version"] == first["model"]["version"]
-    draw("square", random.Random(99)).save(folder / "square" / "00.png")
-    changed = headrace(*arguments, cwd=tmp_path)
+    assert again["model"]["version"] == shapes_run["model"]["version"]
+    draw("square", random.Random(99)).save(shapes / "square" / "00.png")
+    changed = headrace(*RUN, "--set", "deploy=null", cwd=shapes.parent)
     assert (states(changed)["split"], states(changed)["train"]) == ("succeeded", "succeeded")
-    assert changed["model"]["version"] != first["model"]["version"]
+    assert changed["model"]["version"] != shapes_run["model"]["version"]
 
 
 OWN_SPEC = """\
@@ -149,7 +153,6 @@ data: {source: "builtin:digits", format: image-folder}
 model: {name: "my_model:Net", code: ./src, args: {width: 8}}
 train: {epochs: 1, batch_size: 64, workers: 1, optimizer: {name: adam, lr: 0.003}}
 register: {name: own, alias: champion}
-deploy: {name: own}
 """
 OWN_CODE = """\
 import torch
@@ -184,8 +187,7 @@ def test_own_code_goes_the_whole_way_and_serves_after_its_folder_is_gone(headrac
     (tmp_path / "own.yaml").write_text(OWN_SPEC)
     result = headrace("run", "own.yaml", "--json", cwd=tmp_path)
     assert result["state"] == "succeeded"
-    shutil.rmtree(source)
-    headrace("undeploy", "own", "--yes", cwd=tmp_path)
+    shutil.rmtree(source)  # before any process serves it
     headrace("deploy", "own@champion", "--yes", cwd=tmp_path)
     Image.new("L", (8, 8), 128).save(tmp_path / "grey.png")
     (row,) = headrace("predict", "own", "grey.png", "--json", cwd=tmp_path)["predictions"]
