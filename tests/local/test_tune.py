@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,25 @@ import pytest
 
 from headrace.base.errors import InvalidInput
 from headrace.base.jsonfile import write_json
+from headrace.base.processes import session_members
 from headrace.data import split_data
 from headrace.local.ray_head import Head, ensure_head, head_environment
 from headrace.store import Store
 from headrace.training import Connection, Search, TrainingRequest, TrialOutcome, run_search
 from headrace.training.checkpoint_folder import committed
 
+pytestmark = pytest.mark.timeout(1200)
 TASK = {"name": "image-classification", "args": {}}
 EPOCHS = 6
+EVERY_EPOCH = list(range(1, EPOCHS + 1))
+END = 0
+
+
+def _is_training(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().startswith("ray::RayTrainWorker")
+    except OSError:
+        return False
 
 
 class Trials:
@@ -68,22 +80,35 @@ class Trials:
             package_needed=False,
         )
 
+    def wait_until_free(self) -> None:
+        """Until Ray has ended the workers of a search that was killed: they write where the next one goes on."""
+        assert self.connection.leader is not None
+        deadline = time.monotonic() + 120
+        while any(_is_training(process.pid) for process in session_members(self.connection.leader.pid)):
+            assert time.monotonic() < deadline, "a worker outlives its search"
+            time.sleep(0.1)
+
     def search(
         self, requests: list[TrainingRequest], known: Mapping[int, TrialOutcome] | None = None, **changes: Any
     ) -> tuple[dict[int, TrialOutcome], list[tuple[int, int]]]:
-        """What became of each trial that was run, and (trial, epoch) in the order in which they were told."""
+        """What became of each trial that was run, and (trial, epoch) as they were told; a trial's END is one, too."""
         settings = {"scheduler": "none", "grace_epochs": 1, "reduction_factor": 2, "epochs": EPOCHS}
         outcomes: dict[int, TrialOutcome] = {}
-        epochs: list[tuple[int, int]] = []
+        told: list[tuple[int, int]] = []
+
+        def ended(outcome: TrialOutcome) -> None:
+            outcomes[outcome.number] = outcome
+            told.append((outcome.number, END))
+
         run_search(
             requests,
             Search("accuracy", "max", **{**settings, **changes}),
             known or {},
             connection=self.connection,
-            on_epoch=lambda number, entry: epochs.append((number, entry["epoch"])),
-            on_end=lambda outcome: outcomes.update({outcome.number: outcome}),
+            on_epoch=lambda number, entry: told.append((number, entry["epoch"])),
+            on_end=ended,
         )
-        return outcomes, epochs
+        return outcomes, told
 
 
 @pytest.fixture(scope="module")
@@ -91,33 +116,58 @@ def trials(head: Head, tmp_path_factory: pytest.TempPathFactory) -> Trials:
     return Trials(ensure_head(print), tmp_path_factory.mktemp("tune"))
 
 
-def test_asha_stops_the_trials_that_fall_behind_and_known_ones_still_count(trials: Trials) -> None:
-    requests = trials.requests("asha", [0.03, 1e-7, 2e-7, 0.2])  # the last beats the first at every rung
-    outcomes, epochs = trials.search(requests, scheduler="asha")
+@dataclass(frozen=True)
+class Searched:
+    """A search that went to its end: its trials, what became of them, and what was told."""
+
+    requests: list[TrainingRequest]
+    outcomes: dict[int, TrialOutcome]
+    told: list[tuple[int, int]]
+
+
+SLOW, HOPELESS, BROKEN, GOOD = range(4)  # the last beats the first at every rung
+RATES = [0.03, 1e-7, 1e30, 0.2]
+
+
+@pytest.fixture(scope="module")
+def searched(trials: Trials) -> Searched:
+    requests = trials.requests("asha", RATES)
+    return Searched(requests, *trials.search(requests, scheduler="asha"))
+
+
+def test_asha_stops_the_trials_that_fall_behind(trials: Trials, searched: Searched) -> None:
+    outcomes = searched.outcomes
     assert {number: one.state for number, one in outcomes.items()} == {
-        0: "finished",
-        1: "stopped",
-        2: "stopped",
-        3: "finished",
+        SLOW: "finished",
+        HOPELESS: "stopped",
+        BROKEN: "failed",
+        GOOD: "finished",
     }
-    assert [epoch for number, epoch in epochs if number == 0] == list(range(1, EPOCHS + 1))
-    assert len(outcomes[1].history) < EPOCHS
-    assert (outcomes[3].value or 0) > 0.7 > (outcomes[1].value or 0)
-    assert outcomes[3].value == max(entry["metrics"]["validation.accuracy"] for entry in outcomes[3].history)
-    assert committed(trials.store, requests[0].checkpoints_uri)
+    assert len(outcomes[HOPELESS].history) < EPOCHS
+    assert (outcomes[GOOD].value or 0) > 0.7 > (outcomes[HOPELESS].value or 0)
+    assert outcomes[GOOD].value == max(entry["metrics"]["validation.accuracy"] for entry in outcomes[GOOD].history)
+    assert committed(trials.store, searched.requests[SLOW].checkpoints_uri)
     assert trials.store.names(trials.store.uri("packages")) == []
-    again, _ = trials.search(requests, {0: outcomes[0], 3: outcomes[3]}, scheduler="asha")
-    assert set(again) == {1, 2}
-    assert {one.state for one in again.values()} == {"stopped"}  # by what the known ones had reached
-    nothing, _ = trials.search(requests, outcomes, scheduler="asha")
+
+
+def test_each_trial_is_told_epoch_by_epoch_and_its_end_before_the_next_one_begins(searched: Searched) -> None:
+    assert [epoch for number, epoch in searched.told if number == SLOW] == [*EVERY_EPOCH, END]
+    assert [number for number, _ in searched.told] == sorted(number for number, _ in searched.told)
+
+
+def test_a_trial_whose_loss_is_no_number_fails_alone(searched: Searched) -> None:
+    assert searched.outcomes[BROKEN].state == "failed"
+    assert "training loss became" in searched.outcomes[BROKEN].why
+    assert searched.outcomes[GOOD].state == "finished"
+
+
+def test_known_trials_still_count_and_are_not_run_again(trials: Trials, searched: Searched) -> None:
+    known = {number: searched.outcomes[number] for number in (SLOW, BROKEN, GOOD)}
+    again, _ = trials.search(searched.requests, known, scheduler="asha")
+    assert set(again) == {HOPELESS}
+    assert again[HOPELESS].state == "stopped"  # by what the known ones had reached
+    nothing, _ = trials.search(searched.requests, searched.outcomes, scheduler="asha")
     assert nothing == {}
-
-
-def test_a_trial_whose_loss_is_no_number_fails_alone(trials: Trials) -> None:
-    outcomes, _ = trials.search(trials.requests("nan", [1e30, 0.2]))
-    assert outcomes[0].state == "failed"
-    assert "training loss became" in outcomes[0].why
-    assert outcomes[1].state == "finished"
 
 
 def test_a_mistake_that_every_trial_would_make_ends_the_search_in_its_own_words(trials: Trials) -> None:
@@ -147,7 +197,7 @@ def test_the_best_trial_of_a_run_passes_the_gate_and_its_trials_are_nested_in_ml
 
     (tmp_path / "spec.yaml").write_text(SPEC)
     command = [Path(sys.executable).parent / "headrace", "run", "spec.yaml", "--json"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=280)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=1000)
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout)
     assert result["model"]["name"] == "tuned"
@@ -168,47 +218,40 @@ def test_the_best_trial_of_a_run_passes_the_gate_and_its_trials_are_nested_in_ml
 
 
 SEARCHER = """
-import json, sys
+import json, sys, time
 from pathlib import Path
 from headrace.training import Connection, Search, TrainingRequest, TrialOutcome, run_search
 record = json.loads(Path(sys.argv[1]).read_text())
-known = {}
-def ended(outcome):
-    known[outcome.number] = outcome.to_record()
-    Path(sys.argv[2]).write_text(json.dumps(known))
+def epoch(number, entry):
+    print("epoch", number, entry["epoch"], flush=True)
+    while entry["epoch"] == 2:
+        time.sleep(1)
 run_search(
     [TrainingRequest.from_record(one) for one in record["requests"]],
-    Search(**record["search"]), {}, connection=Connection.from_record(record["connection"]),
-    on_epoch=lambda number, entry: print("epoch", number, entry["epoch"], flush=True), on_end=ended,
+    Search(**record["search"]), {0: TrialOutcome.from_record(record["known"])},
+    connection=Connection.from_record(record["connection"]), on_epoch=epoch, on_end=lambda outcome: None,
 )
 """
 
 
-def test_a_killed_search_goes_on_from_the_checkpoint_of_the_trial_that_was_running(trials: Trials) -> None:
-    requests = trials.requests("killed", [0.2, 0.3])
+def test_a_killed_search_goes_on_from_the_checkpoint_of_the_trial_that_was_running(
+    trials: Trials, searched: Searched
+) -> None:
+    requests = trials.requests("killed", [RATES[SLOW], RATES[GOOD]])
+    known = {0: searched.outcomes[SLOW]}
     search = {"metric": "accuracy", "mode": "max", "scheduler": "none", "grace_epochs": 1, "reduction_factor": 2}
     record = {"requests": [one.to_record() for one in requests], "search": {**search, "epochs": EPOCHS}}
-    write_json(trials.folder / "search.json", {**record, "connection": trials.connection.to_record()})
-    ended = trials.folder / "ended.json"
-    searcher = subprocess.Popen(
-        [sys.executable, "-c", SEARCHER, str(trials.folder / "search.json"), str(ended)],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert searcher.stdout is not None
-    for line in searcher.stdout:
-        if line.startswith("epoch 1 2"):
-            break
-    searcher.kill()
-    searcher.wait()
-    known = {int(n): TrialOutcome.from_record(one) for n, one in json.loads(ended.read_text()).items()}
-    assert set(known) == {0}
-    deadline = time.monotonic() + 30
-    while len(committed(trials.store, requests[1].checkpoints_uri) or ()) == 0:
-        assert time.monotonic() < deadline
-    trials.store.claim_attempt(requests[0].run_id, "1.1")
-    outcomes, epochs = trials.search(requests, known)
+    record |= {"known": known[0].to_record(), "connection": trials.connection.to_record()}
+    write_json(trials.folder / "search.json", record)
+    command = [sys.executable, "-c", SEARCHER, str(trials.folder / "search.json")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as searcher:
+        assert searcher.stdout is not None
+        line = next((line for line in searcher.stdout if line.startswith("epoch 1 2")), "the search ended")
+        searcher.kill()
+    assert line == "epoch 1 2\n"
+    assert committed(trials.store, requests[1].checkpoints_uri)
+    trials.wait_until_free()
+    outcomes, told = trials.search(requests, known)
     assert set(outcomes) == {1}
-    assert [epoch for _, epoch in epochs] == list(range(1, EPOCHS + 1))
-    straight, _ = trials.search(trials.requests("straight", [0.2, 0.3]), known)
-    assert outcomes[1].value == straight[1].value
+    assert told == [(1, epoch) for epoch in (*EVERY_EPOCH, END)]
+    assert outcomes[1].value == searched.outcomes[GOOD].value  # of a trial that was never killed
