@@ -130,7 +130,7 @@ def test_a_run_trains_by_the_operator_and_serves_though_its_pod_is_moved_meanwhi
         if not moved and event["type"] == "training" and event.get("phase") == "Running":
             stand_in.life(stand_in.runs()[0]["run_id"]).lose_pod()
             moved = True
-        if not ended and "which is there" in event.get("text", ""):  # so says the next pod
+        if not ended and "which is there" in (event.get("text") or ""):  # so says the next pod
             field.double.end_job(SPACE, f"{run.run_id}-1-1")
             ended = True
     record = run.status()

@@ -96,7 +96,7 @@ def test_the_reason_of_a_missing_image_is_told_while_it_is_waited_for_and_when_t
     make_pod(control_plane, namespace, stand_in.runs()[0]["run_id"], status)
     told = False
     for event in run.follow():
-        if f"the image {IMAGE} cannot be pulled (ImagePullBackOff)" in event.get("text", ""):
+        if f"the image {IMAGE} cannot be pulled (ImagePullBackOff)" in (event.get("text") or ""):
             told = told or event["type"] == "waiting"
             monkeypatch.setattr(ClusterRun, "start_deadline_seconds", 1)  # that is over
     assert told

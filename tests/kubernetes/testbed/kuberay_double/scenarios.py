@@ -15,7 +15,7 @@ from typing import Any
 
 from kuberay_double.script import Behaviour, Script
 from kuberay_double.wire import Object
-from kuberay_double.world import Check, Edit, Scenario, World
+from kuberay_double.world import DELETED, Check, Edit, Scenario, World
 
 _SECURITY = {
     "allowPrivilegeEscalation": False,
@@ -128,6 +128,10 @@ def _generation(number: int) -> Check:
 
 def _event(reason: str) -> Check:
     return f"there is an event {reason}", lambda world: reason in [each["reason"] for each in world.events]
+
+
+def _uid(obj: Object) -> str:
+    return str(obj["metadata"]["uid"])
 
 
 def _suffixed(world: World, *names: str) -> bool:
@@ -262,7 +266,8 @@ WITHOUT_PODS = (
         ("", "Initializing"),
         (
             _left(1, 1),
-            ("it is another object", lambda w: w.clusters[0]["metadata"]["creationTimestamp"] >= w.status["startTime"]),
+            ("it is another object", lambda w: _uid(w.clusters[0]) != _uid(w.seen[DELETED][0])),
+            ("it has the same name", lambda w: w.clusters[0]["metadata"]["name"] == w.status["rayClusterName"]),
         ),
         (Edit("Initializing", delete="cluster"),),
     ),

@@ -20,6 +20,7 @@ from kuberay_double.wire import EVENT, POD, RAY_CLUSTER, RAY_JOB, RAY_SERVICE, S
 Needs = Literal["control plane", "pods"]
 _ORDINARY = Script()
 _NOT_YET = "never saw"
+DELETED = "what an edit deleted"
 _LOOK_SECONDS = 0.5
 RESOURCES = {"RayJob": RAY_JOB, "RayService": RAY_SERVICE}
 
@@ -33,7 +34,7 @@ class World:
     pods: list[Object]
     services: list[Object]
     events: list[Object]
-    seen: Mapping[str, list[Object]] = field(default_factory=dict)  # what the object was, by state
+    seen: Mapping[str, list[Object]] = field(default_factory=dict)  # what the object was, by state; what was DELETED
 
     @property
     def status(self) -> Object:
@@ -160,14 +161,22 @@ class Player:
         name = made["metadata"]["name"]
         events = wire.watch(path, made["metadata"]["resourceVersion"], fieldSelector=f"metadata.name={name}")
         _note(made, states, seen)
-        await self._edit(wire, resource, made, edits, states)
+        await self._edit(wire, resource, made, edits, states, seen)
         async for type_, obj in events:
             if type_ not in ("ADDED", "MODIFIED"):
                 continue
             _note(obj, states, seen)
-            await self._edit(wire, resource, obj, edits, states)
+            await self._edit(wire, resource, obj, edits, states, seen)
 
-    async def _edit(self, wire: Wire, resource: Resource, obj: Object, edits: list[Edit], states: list[str]) -> None:
+    async def _edit(
+        self,
+        wire: Wire,
+        resource: Resource,
+        obj: Object,
+        edits: list[Edit],
+        states: list[str],
+        seen: dict[str, list[Object]],
+    ) -> None:
         if not edits or states[-1] != edits[0].at:
             return
         edit = edits.pop(0)
@@ -177,16 +186,19 @@ class Player:
         if edit.delete == "object":
             await wire.request("DELETE", path)
         elif edit.delete:
-            await self._delete_part(wire, obj, edit.delete)
+            seen[DELETED] = [await self._delete_part(wire, obj, edit.delete)]
 
-    async def _delete_part(self, wire: Wire, obj: Object, part: str) -> None:
+    async def _delete_part(self, wire: Wire, obj: Object, part: str) -> Object:
+        """Delete it once it is there: KubeRay names a cluster before it makes it."""
         cluster = obj["status"].get("rayClusterName") or obj["status"]["activeServiceStatus"]["rayClusterName"]
+        resource, selector = POD, {"labelSelector": f"ray.io/cluster={cluster},ray.io/node-type={part}"}
         if part == "cluster":
-            await wire.request("DELETE", RAY_CLUSTER.path(self._namespace, cluster))
-            return
-        selector = f"ray.io/cluster={cluster},ray.io/node-type={part}"
-        pods, _ = await wire.list(POD.path(self._namespace), labelSelector=selector)
-        await wire.request("DELETE", POD.path(self._namespace, pods[0]["metadata"]["name"]), gracePeriodSeconds="0")
+            resource, selector = RAY_CLUSTER, {"fieldSelector": f"metadata.name={cluster}"}
+        while not (found := (await wire.list(resource.path(self._namespace), **selector))[0]):
+            await asyncio.sleep(0.05)
+        path = resource.path(self._namespace, found[0]["metadata"]["name"])
+        await wire.request("DELETE", path, None, **({"gracePeriodSeconds": "0"} if resource is POD else {}))
+        return found[0]
 
     async def _until_held(
         self,
