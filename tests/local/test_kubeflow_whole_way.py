@@ -15,6 +15,7 @@ import pytest
 from headrace.local.ray_head import Head
 from headrace.spec import load_spec
 from headrace.tracking import registry
+from headrace_pipelines.kubeflow import following
 from headrace_pipelines.kubeflow.cluster import Cluster
 from headrace_pipelines.kubeflow.run import ClusterRun, list_runs, submit
 from headrace_pipelines.kubeflow.schedule import schedule
@@ -56,6 +57,7 @@ def place(head: Head, headrace_home: Path, tmp_path_factory: pytest.TempPathFact
     with KubeflowStandIn(world) as stand_in, pytest.MonkeyPatch.context() as patch:
         forget_sites(patch)
         # without a site the steps do as on a laptop, and write so
+        patch.setattr(following, "POLL_SECONDS", 0.2)
         patch.setattr(ClusterRun, "step_attempt", property(lambda run: f"{run.attempt}.1"))
         yield Place(headrace_home, folder, stand_in, programs)
 
