@@ -19,15 +19,15 @@ def test_resnet8_reads_digits(digits: Any, learned: Learned, fit: Fit) -> None:
     assert task.model_facts()["image_size"] == (8, 8)
     assert task.model_facts()["in_channels"] == 1
     optimizer = {"name": "adam", "args": {"lr": 0.01}}
-    _, metrics = fit(task, train, test, {"name": "resnet8"}, epochs=8, schedule="one-cycle", optimizer=optimizer)
-    assert metrics["accuracy"] >= 0.98  # measured: .989 (534 of 540), 6 s; .987 with lr .003
+    _, metrics = fit(task, train, test, {"name": "resnet8"}, epochs=16, schedule="one-cycle", optimizer=optimizer)
+    assert metrics["accuracy"] >= 0.98  # measured, eight seeds: .985 to .993; after 8 epochs it was .974 to .991
 
 
 def test_an_mlp_reads_digits(digits: Any, learned: Learned, fit: Fit) -> None:
     train, test, schema = digits
     task = learned("image-classification", train, schema)
     _, metrics = fit(task, train, test, {"name": "mlp"}, epochs=15, schedule="cosine")
-    assert metrics["accuracy"] >= 0.95  # measured: .976
+    assert metrics["accuracy"] >= 0.95  # measured, six seeds: .967 to .976
 
 
 @pytest.mark.parametrize(("name", "least"), [("iris", 0.93), ("wine", 0.92)])
@@ -35,14 +35,14 @@ def test_an_mlp_tells_flowers_and_wines_apart(tables: Any, learned: Learned, fit
     train, test, schema = tables[name]
     task = learned("tabular-classification", train, schema)
     _, metrics = fit(task, train, test, {"name": "mlp", "args": {"hidden": [16]}}, epochs=60, batch=16)
-    assert metrics["accuracy"] >= least  # measured: iris .956 (43 of 45), wine .944 (51 of 54)
+    assert metrics["accuracy"] >= least  # measured, six seeds: iris .956 (43 of 45), wine .944 to .963 (51 or 52 of 54)
 
 
 def test_an_mlp_foresees_how_diabetes_goes_on(tables: Any, learned: Learned, fit: Fit) -> None:
     train, test, schema = tables["diabetes"]
     task = learned("tabular-regression", train, schema)
     _, metrics = fit(task, train, test, {"name": "mlp", "args": {"hidden": [16]}}, epochs=20, batch=16)
-    assert metrics["r2"] >= 0.35  # measured: .497; a linear model has .4 to .5
+    assert metrics["r2"] >= 0.35  # measured, six seeds: .475 to .503; a linear model has .4 to .5
     assert metrics["rmse"] <= 65
 
 
