@@ -11,7 +11,6 @@ import itertools
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -119,6 +118,7 @@ class TroubledStore:
         self.sent = 0
         self.troubles: list[Trouble] = []
         self._lock = threading.Lock()
+        self._closed = threading.Event()
         store = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -146,8 +146,7 @@ class TroubledStore:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for trouble in self.troubles:
-            trouble.times = 0
+        self._closed.set()
         self._http.shutdown()
         self._http.server_close()
 
@@ -168,10 +167,13 @@ class TroubledStore:
                 self._answer(request, trouble.status, {}, _ERROR.format(code=trouble.code).encode())
                 return
             if trouble.kind == "held":
-                self._hold(trouble)
+                while trouble.times and not self._closed.wait(0.02):
+                    pass
                 self._hang_up(request)
                 return
-            time.sleep(trouble.seconds)
+            if self._closed.wait(trouble.seconds):
+                self._hang_up(request)
+                return
         status, headers, answer = self._pass_on(request, body)
         if trouble is not None and trouble.kind == "lost":
             self._hang_up(request)
@@ -190,11 +192,6 @@ class TroubledStore:
                 return None
             met[0].taken += 1
             return met[0]
-
-    def _hold(self, trouble: Trouble) -> None:
-        never = threading.Event()  # not time.sleep, which a test may have replaced
-        while trouble.times:
-            never.wait(0.02)
 
     def _pass_on(self, request: BaseHTTPRequestHandler, body: bytes) -> tuple[int, dict[str, str], bytes]:
         connection = http.client.HTTPConnection(self._server.endpoint.split("//")[1], timeout=60)
