@@ -193,7 +193,9 @@ def test_a_prometheus_that_is_not_there_is_told(
 def test_a_deployment_that_is_made_later_wakes_its_monitor(
     control_plane: ControlPlane, operator: OperatorProcess, prometheus: Prometheus, namespace: str
 ) -> None:
-    control_plane.api.post(MONITORS.format(namespace), monitor(prometheus.url, intervalSeconds=3600, windowSeconds=3600))
+    control_plane.api.post(
+        MONITORS.format(namespace), monitor(prometheus.url, intervalSeconds=3600, windowSeconds=3600)
+    )
     path = f"{MONITORS.format(namespace)}/watch"
     eventually(lambda: condition(control_plane.api.get(path), "Accepted") == ("False", "DeploymentNotFound"))
     control_plane.api.post(DEPLOYMENTS.format(namespace), model_deployment("digits", "http://127.0.0.1:9"))
