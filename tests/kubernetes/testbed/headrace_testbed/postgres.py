@@ -7,6 +7,7 @@ whom PostgreSQL believes to be: nothing needs to be given away or opened to othe
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -81,7 +82,7 @@ class Postgres:
         return self
 
     def __exit__(self, *details: object) -> None:
-        self.daemon.stop(10)
+        self.daemon.stop(60, signal.SIGINT)  # at SIGTERM it waits for clients, some of whom keep their connections
 
     def run(self, program: str, *arguments: str) -> str:
         """What one of PostgreSQL's programs prints (`psql`, `pg_dump`, `createdb`, ...)."""

@@ -94,10 +94,10 @@ class Daemon:
         """End it as a crash would: SIGKILL, to its whole session."""
         self._end(signal.SIGKILL, 60)
 
-    def stop(self, seconds: float = 5) -> None:
-        """Ask it to end, and after SECONDS make it."""
+    def stop(self, seconds: float = 5, number: signal.Signals = signal.SIGTERM) -> None:
+        """Ask it to end, by the signal NUMBER, and after SECONDS make it."""
         try:
-            self._end(signal.SIGTERM, seconds)
+            self._end(number, seconds)
         except subprocess.TimeoutExpired:
             self.kill()
 
