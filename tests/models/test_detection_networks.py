@@ -237,12 +237,15 @@ def test_a_batchs_losses_are_the_means_of_its_pictures(name: str) -> None:
         assert value.item() == pytest.approx(sum(losses[part].item() for losses in alone) / 3, rel=1e-4)
 
 
-def finds_what_it_is_shown(network: nn.Module, ask: Callable[..., Any]) -> None:
-    """Train NETWORK, called by ASK, on two pictures; it must find their objects and be sure of nothing else."""
+def finds_what_it_is_shown(network: nn.Module, ask: Callable[..., Any], steps: int = 80) -> None:
+    """Train NETWORK, called by ASK, on two pictures; it must find their objects and be sure of nothing else.
+
+    STEPS are as many as bring every seed's overlap to .76 or more (four were measured).
+    """
     network.train()
     image, true = torch.randn(2, 3, 64, 96), targets(TWO, ONE)
     optimizer = torch.optim.Adam(network.parameters(), 3e-3)
-    for _ in range(80):
+    for _ in range(steps):
         optimizer.zero_grad()
         total(ask(network, image, true).losses).backward()
         optimizer.step()
@@ -266,7 +269,7 @@ def finds_what_it_is_shown(network: nn.Module, ask: Callable[..., Any]) -> None:
 @pytest.mark.parametrize("name", SMALL)
 def test_a_detector_finds_what_it_was_shown(name: str) -> None:
     network = small(name, **({"width": 0.125} if name == "yolov1" else {}))
-    finds_what_it_is_shown(network, lambda network, *given: network(*given))
+    finds_what_it_is_shown(network, lambda network, *given: network(*given), steps=120 if name == "yolov1" else 80)
 
 
 @pytest.mark.parametrize("name", SMALL)
