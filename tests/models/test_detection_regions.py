@@ -432,14 +432,13 @@ def test_a_grey_picture_has_regions_too(learned: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "args", "epochs", "least"),
     [
-        ("faster-rcnn", {"sampled": 32, "proposals": 50}, 10, 0.15),  # measured, four seeds: .34 to .68, 19 s
-        ("fast-rcnn", {"sampled": 32}, 10, 0.4),  # .65 to .83, 13 s
-        ("rcnn", {}, 5, 0.45),  # .69 to .88, 10 s
+        ("faster-rcnn", {"sampled": 32, "proposals": 50}, 10, 0.5),  # measured, four seeds: .34 to .68, 19 s
+        ("fast-rcnn", {"sampled": 32}, 10, 0.7),  # .65 to .83, 13 s
+        ("rcnn", {}, 5, 0.7),  # .69 to .88, 10 s
     ],
 )
 def test_a_small_detector_finds_shapes(shapes: Any, name: str, args: dict[str, Any], epochs: int, least: float) -> None:
-    """Seed 0, one thread; weights that learned nothing have .00 to .09. Another processor rounds otherwise, which is as
-    good as another seed: LEAST is what any seed reaches after so few steps."""
+    """Seed 0, one thread; weights that learned nothing have .00 to .09."""
     spec = zoo.example(name)
     (task,), model, settings = spec["tasks"], spec["model"], spec["train"]
     done = zoo.train(
@@ -451,4 +450,4 @@ def test_a_small_detector_finds_shapes(shapes: Any, name: str, args: dict[str, A
         *shapes,
     )
     assert done.metrics["map50"] >= least
-    assert done.losses[-1] < 0.8 * done.losses[0]  # measured: .34 to .56 of it
+    assert done.losses[-1] < done.losses[0] / 2

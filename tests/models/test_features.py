@@ -150,7 +150,7 @@ def test_a_cell_too_large_for_the_pictures_is_refused() -> None:
 @pytest.mark.parametrize("name", ["features-svm", "features-softmax"])
 def test_features_and_a_linear_layer_read_digits(digits: Any, name: str) -> None:
     """Seed 0, one thread; its values stand in docs/models/image-classification.md. Four seeds: .967 to .985."""
-    assert zoo.train(zoo.example(name), *digits).metrics["accuracy"] >= 0.94
+    assert zoo.train(zoo.example(name), *digits).metrics["accuracy"] >= 0.97
 
 
 ON_TWO_WORKERS = """
