@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,10 +43,10 @@ def lived_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     stop_service(place)
 
 
-@pytest.fixture
-def copy_of(lived_in: Path, tmp_path: Path) -> Path:
-    """A backup of the home, made anew."""
-    return Path(headrace(lived_in, "backup", str(tmp_path / "backups"), "--verify")["uri"])
+@pytest.fixture(scope="module")
+def copy_of(lived_in: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A backup of the home; who changes it takes a copy."""
+    return Path(headrace(lived_in, "backup", str(tmp_path_factory.mktemp("backups")), "--verify")["uri"])
 
 
 def test_a_home_comes_back_elsewhere_and_predicts_as_before(lived_in: Path, copy_of: Path, tmp_path: Path) -> None:
@@ -139,20 +138,49 @@ def moved_away(folder: Path) -> Iterator[None]:
         aside.rename(folder)
 
 
+# A command that stands still at a point, so that whoever kills it there is never too late.
+STANDING_STILL = """
+import sys, time
+from pathlib import Path
+from {module} import {owner}
+
+before = {owner}.{name}
+
+def stand_still(*arguments):
+    while {there}:
+        time.sleep(60)
+    return before(*arguments)
+
+{owner}.{name} = stand_still
+from headrace.cli.main import main
+main(sys.argv[1:])
+"""
+
+
+def kill(code: str, *words: str, home: Path, when: Callable[[], bool]) -> None:
+    """Run CODE with the arguments WORDS in HOME and kill it as soon as WHEN says so."""
+    command = [sys.executable, "-c", code, *words]
+    writer = subprocess.Popen(command, env=in_home(home), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    try:
+        while not when():
+            assert writer.poll() is None
+            time.sleep(0.01)
+    finally:
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+
+
 def test_a_backup_that_is_killed_leaves_none_and_the_next_one_is_whole(lived_in: Path, tmp_path: Path) -> None:
     source, place = tmp_path / "home", tmp_path / "backups"
     shutil.copytree(lived_in, source, ignore=shutil.ignore_patterns("service.sock"))
-    big = source / "store" / "files"
-    big.mkdir()
-    for number in range(8):
-        (big / f"{number:064d}").write_bytes(os.urandom(24 << 20))
-    command = [sys.executable, "-m", "headrace.cli.main", "backup", str(place), "--artifacts", "all"]
-    writer = subprocess.Popen(command, env=in_home(source), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    while not list(place.glob("objects/*/*")):  # in the midst of the files
-        assert writer.poll() is None
-        time.sleep(0.01)
-    writer.send_signal(signal.SIGKILL)
-    writer.wait()
+    whole, half = "objects/*/[!.]*", "objects/*/.*.tmp"  # a file is kept, and another one is being copied
+    there = " and ".join(f"[*Path({str(place)!r}).glob({pattern!r})]" for pattern in (whole, half))
+    code = STANDING_STILL.format(module="headrace.steps.backup_keeper", owner="Keeper", name="_beat", there=there)
+
+    def in_the_midst() -> bool:
+        return any(place.glob(whole)) and any(place.glob(half))
+
+    kill(code, "backup", str(place), "--artifacts", "all", home=source, when=in_the_midst)
 
     assert list(place.glob("*/files.jsonl.gz")) + list(place.glob("*/manifest.json")) == []
     refused = headrace(tmp_path / "new", "restore", str(place), "--yes", code=2)
@@ -162,6 +190,7 @@ def test_a_backup_that_is_killed_leaves_none_and_the_next_one_is_whole(lived_in:
 
 
 def test_a_damaged_file_is_found_and_named_before_anything_is_restored(copy_of: Path, tmp_path: Path) -> None:
+    copy_of = shutil.copytree(copy_of.parent, tmp_path / "backups") / copy_of.name
     victim = max((copy_of.parent / "objects").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
     data = bytearray(victim.read_bytes())
     data[len(data) // 2] ^= 1
@@ -195,12 +224,7 @@ def test_a_home_in_use_is_refused_and_kept_and_overwritten_as_told(copy_of: Path
 
 def test_a_restore_that_is_killed_leaves_the_database_that_was_there(copy_of: Path, tmp_path: Path) -> None:
     new = tmp_path / "killed" / "home"
-    command = [sys.executable, "-m", "headrace.cli.main", "restore", str(copy_of), "--yes"]
-    writer = subprocess.Popen(command, env=in_home(new), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    while not list(new.glob("mlflow/mlflow.restoring*")):
-        assert writer.poll() is None
-        time.sleep(0.01)
-    writer.send_signal(signal.SIGKILL)
-    writer.wait()
+    code = STANDING_STILL.format(module="headrace.tracking", owner="database_load", name="_complete", there="True")
+    kill(code, "restore", str(copy_of), "--yes", home=new, when=lambda: any(new.glob("mlflow/mlflow.restoring*")))
     assert not (new / "mlflow" / "mlflow.db").exists()
     assert headrace(new, "restore", str(copy_of), "--yes", "--existing", "keep")["restored"]["runs"] == 1
