@@ -230,7 +230,7 @@ def test_two_workers_train_a_model_that_is_measured_packaged_and_told_of(
     runs: Runs, straight: tuple[TrainingRequest, TrainingResult]
 ) -> None:
     request, result = straight
-    print(json.dumps(dict(result.seconds), indent=1))
+    print(json.dumps(dict(result.seconds), indent=1), result.evaluations[result.package_sha256]["metrics"]["accuracy"])
     assert result.epochs_done == EPOCHS
     evaluation = result.evaluations[result.package_sha256]
     assert evaluation["samples"] == 719
