@@ -6,6 +6,7 @@ import json
 import os
 import random
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,6 +116,29 @@ def test_the_endpoints_keep_their_port_unless_it_is_taken(monkeypatch: pytest.Mo
     monkeypatch.setattr(ports, "is_free", lambda port: False)
     with pytest.raises(Unavailable):
         ports.free_serve_port(None)
+
+
+def test_two_headraces_that_start_at_once_have_two_ports_for_their_endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "is_free", lambda port: port != 8000)
+    monkeypatch.setattr(ports, "MARK", f"test-{os.getpid()}")
+    with ports.serve_port(8042) as first:
+        assert ports.free_serve_port(8042) == 8001  # as another command at the same moment would
+        with ports.serve_port(None) as second, ports.serve_port(None) as third:
+            assert (first, second, third) == (8042, 8001, 8002)
+    assert ports.free_serve_port(8042) == 8042
+
+
+def test_a_port_is_waited_for_until_somebody_listens_or_time_is_up() -> None:
+    with socket.socket() as endpoints:
+        endpoints.bind(("127.0.0.1", 0))
+        port = endpoints.getsockname()[1]
+        with ThreadPoolExecutor() as threads:
+            waiting = threads.submit(ports.wait_until_bound, port, 60)
+            with pytest.raises(TimeoutError):
+                waiting.result(0.3)
+            endpoints.listen()
+            waiting.result(30)
+    ports.wait_until_bound(port, 0.2)
 
 
 def test_a_bound_port_is_not_free() -> None:

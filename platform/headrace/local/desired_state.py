@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from headrace.serving.client import ServeClient, application_record, serve_recor
 from headrace.serving.contract import FrontConfig, StableVersion
 
 FORMAT = 1
+BIND_SECONDS = 60.0  # in which Serve has begun to listen, even on a busy machine
 Tell = Callable[[str], None]
 
 
@@ -115,12 +116,12 @@ def put(head: Head, desired: dict[str, Deployment], tell: Tell) -> Head:
     Serve starts with its first configuration; only then is the endpoints' port bound, so only then is it certain.
     Returns the head with the port that holds.
     """
-    with ServeClient(head.dashboard_url, head.token()) as client:
+    with ServeClient(head.dashboard_url, head.token()) as client, ExitStack() as held:
         running = bool(client.details().get("proxies"))
         if not running:
             if not desired:
                 return head
-            port = ports.free_serve_port(head.serve_port)
+            port = held.enter_context(ports.serve_port(head.serve_port))
             if port != head.serve_port:
                 tell(ports.moved(head.serve_port, port))
                 head = replace(head, serve_port=port)
@@ -128,6 +129,8 @@ def put(head: Head, desired: dict[str, Deployment], tell: Tell) -> Head:
             tell("starting Ray Serve")
         applications = [desired[name].application() for name in sorted(desired)]
         client.put(serve_record(applications, host="127.0.0.1", port=head.serve_port))
+        if not running:
+            ports.wait_until_bound(head.serve_port, BIND_SECONDS)  # who waits for the endpoints tells what is wrong
     return head
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import random
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -131,13 +132,37 @@ def free_block(seed: str) -> Iterator[PortBlock]:
     )
 
 
-def free_serve_port(remembered: int | None) -> int:
-    """The port of the endpoints: the remembered one if it is free, else the first free one from 8000 on."""
+@contextlib.contextmanager
+def serve_port(remembered: int | None) -> Iterator[int]:
+    """The port of the endpoints: the remembered one if it is free, else the first free one from 8000 on.
+
+    It is held against other Headraces for the length of the `with` block: Serve binds it seconds after it was told.
+
+    Raises:
+        Unavailable: all of them are in use.
+    """
     candidates: list[int] = [*([remembered] if remembered else []), *SERVE_PORTS]
     for port in candidates:
-        if is_free(port):
-            return port
+        with reserved(f"endpoints-{port}") as ours:
+            if ours and is_free(port):
+                yield port
+                return
     raise Unavailable(
         f"no free port between {SERVE_PORTS.start} and {SERVE_PORTS.stop - 1} for the endpoints",
         action="stop programs that listen there: ss -ltnp lists them",
     )
+
+
+def free_serve_port(remembered: int | None) -> int:
+    """What `serve_port` would give now. Raises as it does."""
+    with serve_port(remembered) as port:
+        return port
+
+
+def wait_until_bound(port: int, seconds: float) -> None:
+    """Until somebody listens on PORT of this machine's loopback, or so many seconds are over."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
+            return
+        time.sleep(0.1)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 _STARTER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="testbed-starter")
 _LAST_LINES = 40
+_PORTS = [*range(7000, 8000), *range(8500, 10_000), *range(32_000, 32_768)]
 _MARKS: list[socket.socket] = []  # of the ports given out here
 
 
@@ -28,9 +29,9 @@ def _unless_orphaned() -> list[str]:
 
 
 def free_port() -> int:
-    """A loopback port nobody listens on, outside the ranges from which the kernel gives ports to clients and Ray to its
-    workers. A name that the kernel forgets with this process keeps it from the other processes of the tests."""
-    for port in random.sample(range(20000, 30000), 200):
+    """A loopback port nobody listens on, outside the ranges from which the kernel gives ports to clients and Headrace
+    to its Ray heads. A name that the kernel forgets with this process keeps it from other processes of tests."""
+    for port in random.sample(_PORTS, 500):
         mark = socket.socket(socket.AF_UNIX)
         with contextlib.closing(socket.socket()) as probe:
             try:
@@ -41,7 +42,7 @@ def free_port() -> int:
                 continue
         _MARKS.append(mark)
         return port
-    raise RuntimeError("200 ports between 20000 and 30000 were tried and none is free")
+    raise RuntimeError(f"500 of the {len(_PORTS)} ports that tests may use were tried and none is free")
 
 
 def _lives(group: int) -> bool:
