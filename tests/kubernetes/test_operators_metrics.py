@@ -135,7 +135,7 @@ def value(server: Prometheus, expression: str) -> float | None:
         ("headrace_deployment_swap_seconds_count", 1, 0),
         ('headrace_monitor_healthy{name="watch",deployment="digits"}', 0, 0),
         ("headrace_monitor_error_ratio", 0.25, 0.01),
-        ("headrace_monitor_requests", 15 * 40),
+        ("headrace_monitor_requests", 15 * 40, 60),
         ('headrace_monitor_latency_seconds{quantile="0.5"}', 0.0375, 0.001),
         ('headrace_monitor_latency_seconds{quantile="0.99"}', 0.04975, 0.001),
     ],

@@ -29,12 +29,14 @@ def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The action of a process that looks like the keeper of a cluster in the test's folder."""
     command = [sys.executable, "-c", "import time; time.sleep(600)", request.param, str(tmp_path)]
     with subprocess.Popen(command) as keeper:
-        words = Path(f"/proc/{keeper.pid}/cmdline")
-        eventually(lambda: str(tmp_path) in words.read_text())  # for a moment after exec they are not there yet
-        (tmp_path / "keeper.pid").write_text(str(keeper.pid))
-        (tmp_path / "kubeconfig").touch()
-        yield request.param
-        keeper.kill()
+        try:
+            words = Path(f"/proc/{keeper.pid}/cmdline")
+            eventually(lambda: str(tmp_path) in words.read_text())  # for a moment after exec they are not there yet
+            (tmp_path / "keeper.pid").write_text(str(keeper.pid))
+            (tmp_path / "kubeconfig").touch()
+            yield request.param
+        finally:
+            keeper.kill()
 
 
 def test_a_cluster_that_is_up_is_not_started_again(cluster: ModuleType, kept: str, tmp_path: Path) -> None:

@@ -332,6 +332,17 @@ def test_a_rayjobs_driver_claims_trains_and_resumes_on_s3(site: Site) -> None:
 # S3 was given up
 
 
+def test_a_store_that_is_away_from_the_beginning_ends_the_run_with_exit_4(site: Site) -> None:
+    """After as many repetitions as people have."""
+    trouble = site.way.make(Trouble("status", times=FOREVER, status=503, code="ServiceUnavailable"))
+    try:
+        record = site.headrace("run", "digits.yaml", "--json", *sets("register=null"), code=4)
+    finally:
+        trouble.times = 0
+    assert site.way.endpoint in record["error"]["message"]
+    assert record["error"]["code"] == "store-unavailable"
+
+
 def test_an_endpoint_comes_back_while_s3_is_away(hasty: Site) -> None:
     trouble = hasty.way.make(Trouble("status", times=FOREVER, status=500, code="InternalError"))
     try:
@@ -346,9 +357,11 @@ def test_a_store_that_goes_away_ends_the_run_with_exit_4_and_resume_goes_on(hast
     trouble = hasty.way.make(
         Trouble("status", times=FOREVER, status=503, code="ServiceUnavailable", begins=commits, nth=3)
     )
-    run = hasty.start("digits.yaml", "train.epochs=6", "register=null", "train.seed=6", "train.max_failures=0")
-    until(lambda: run.exit_code() is not None)
-    trouble.times = 0
+    try:
+        run = hasty.start("digits.yaml", "train.epochs=6", "register=null", "train.seed=6", "train.max_failures=0")
+        until(lambda: run.exit_code() is not None)
+    finally:
+        trouble.times = 0
     result = run.status()
     assert run.exit_code() == 4, result
     assert result["state"] == "failed"
@@ -356,16 +369,6 @@ def test_a_store_that_goes_away_ends_the_run_with_exit_4_and_resume_goes_on(hast
     done = hasty.headrace("resume", run.run_id, "--json")
     assert done["state"] == "succeeded"
     assert sorted(steps_in_mlflow(done, "validation.accuracy")) == list(range(1, 7))
-
-
-def test_a_store_that_is_away_from_the_beginning_ends_the_run_with_exit_4(hasty: Site) -> None:
-    trouble = hasty.way.make(Trouble("status", times=FOREVER, status=503, code="ServiceUnavailable"))
-    try:
-        record = hasty.headrace("run", "digits.yaml", "--json", *sets("register=null"), code=4)
-    finally:
-        trouble.times = 0
-    assert hasty.way.endpoint in record["error"]["message"]
-    assert record["error"]["code"] == "store-unavailable"
 
 
 def test_a_command_that_reaches_s3_otherwise_than_the_head_is_told_so(hasty: Site) -> None:

@@ -35,7 +35,9 @@ def keep_asking(url: str, until: threading.Event) -> int:
     asked = 0
     with httpx.Client(timeout=60, trust_env=False) as http:
         while not until.is_set():
-            with suppress(httpx.TransportError):  # an ingress that takes over a new configuration closes what is idle
+            with suppress(
+                httpx.RemoteProtocolError, httpx.ReadError
+            ):  # an ingress that takes over a new configuration closes what is idle
                 asked += http.post(f"{url}/v2/models/scaled/infer", content=body).status_code == 200
     return asked
 

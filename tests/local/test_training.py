@@ -383,9 +383,11 @@ def driverless(runs: Runs, head: Head, headless: Headless) -> Driverless:
     with runs.held():
         left = runs.newest(request)
         driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(runs.folder / "driver.json")])
-        runs.wait_for_epoch(request, left + 2)  # it stands still: nothing more is told
-        driver.kill()
-        driver.wait()
+        try:
+            runs.wait_for_epoch(request, left + 2)  # it stands still: nothing more is told
+        finally:
+            driver.kill()
+            driver.wait()
         killed = time.monotonic()
         while ray_processes(head, "RayTrainWorker") and time.monotonic() - killed < 60:
             time.sleep(0.05)

@@ -81,6 +81,7 @@ class Jobs:
         since = time.monotonic()
         while "No available agent" in (answer := self.http.post("/api/jobs/", json=job)).text:  # a head that is young
             assert time.monotonic() - since < 60, answer.text
+            time.sleep(0.2)
         assert answer.status_code == 200, answer.text
         return str(answer.json()["submission_id"])
 

@@ -246,8 +246,10 @@ def test_a_killed_search_goes_on_from_the_checkpoint_of_the_trial_that_was_runni
     command = [sys.executable, "-c", SEARCHER, str(trials.folder / "search.json")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as searcher:
         assert searcher.stdout is not None
-        line = next((line for line in searcher.stdout if line.startswith("epoch 1 2")), "the search ended")
-        searcher.kill()
+        try:
+            line = next((line for line in searcher.stdout if line.startswith("epoch 1 2")), "the search ended")
+        finally:
+            searcher.kill()
     assert line == "epoch 1 2\n"
     assert committed(trials.store, requests[1].checkpoints_uri)
     trials.wait_until_free()

@@ -122,10 +122,16 @@ def test_two_headraces_that_start_at_once_have_two_ports_for_their_endpoints(mon
     monkeypatch.setattr(ports, "is_free", lambda port: port != 8000)
     monkeypatch.setattr(ports, "MARK", f"test-{os.getpid()}")
     with ports.serve_port(8042) as first:
-        assert ports.free_serve_port(8042) == 8001  # as another command at the same moment would
-        with ports.serve_port(None) as second, ports.serve_port(None) as third:
+        with (
+            ports.serve_port(8042) as second,
+            ports.serve_port(None) as third,
+        ):  # as other commands at that moment would
             assert (first, second, third) == (8042, 8001, 8002)
-    assert ports.free_serve_port(8042) == 8042
+    with ports.serve_port(8042) as again:
+        assert again == 8042
+    monkeypatch.setattr(ports, "is_free", lambda port: False)
+    with pytest.raises(Unavailable), ports.serve_port(None):
+        pass
 
 
 def test_a_port_is_waited_for_until_somebody_listens_or_time_is_up() -> None:

@@ -7,6 +7,7 @@ a reboot too, it is told again.
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -130,8 +131,18 @@ def put(head: Head, desired: dict[str, Deployment], tell: Tell) -> Head:
         applications = [desired[name].application() for name in sorted(desired)]
         client.put(serve_record(applications, host="127.0.0.1", port=head.serve_port))
         if not running:
-            ports.wait_until_bound(head.serve_port, BIND_SECONDS)  # who waits for the endpoints tells what is wrong
+            _release_once_bound(held.pop_all(), head.serve_port)
     return head
+
+
+def _release_once_bound(held: ExitStack, port: int) -> None:
+    """Hold a port until Serve listens on it, but keep nobody waiting: who waits for endpoints tells what is wrong."""
+
+    def hold() -> None:
+        with held:
+            ports.wait_until_bound(port, BIND_SECONDS)
+
+    threading.Thread(target=hold, name="endpoints-port", daemon=True).start()
 
 
 def put_desired_state(head: Head, tell: Tell) -> int:

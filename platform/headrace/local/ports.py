@@ -141,22 +141,31 @@ def serve_port(remembered: int | None) -> Iterator[int]:
     Raises:
         Unavailable: all of them are in use.
     """
-    candidates: list[int] = [*([remembered] if remembered else []), *SERVE_PORTS]
-    for port in candidates:
+    for port in _serve_ports(remembered):
         with reserved(f"endpoints-{port}") as ours:
             if ours and is_free(port):
                 yield port
                 return
-    raise Unavailable(
-        f"no free port between {SERVE_PORTS.start} and {SERVE_PORTS.stop - 1} for the endpoints",
-        action="stop programs that listen there: ss -ltnp lists them",
-    )
+    raise _no_serve_port()
 
 
 def free_serve_port(remembered: int | None) -> int:
-    """What `serve_port` would give now. Raises as it does."""
-    with serve_port(remembered) as port:
-        return port
+    """Which port the endpoints would have now, if nobody else asked for it. Raises as `serve_port`."""
+    for port in _serve_ports(remembered):
+        if is_free(port):
+            return port
+    raise _no_serve_port()
+
+
+def _serve_ports(remembered: int | None) -> list[int]:
+    return [*([remembered] if remembered else []), *SERVE_PORTS]
+
+
+def _no_serve_port() -> Unavailable:
+    return Unavailable(
+        f"no free port between {SERVE_PORTS.start} and {SERVE_PORTS.stop - 1} for the endpoints",
+        action="stop programs that listen there: ss -ltnp lists them",
+    )
 
 
 def wait_until_bound(port: int, seconds: float) -> None:

@@ -65,13 +65,16 @@ def _made_something(event: Object) -> bool:
 
 
 def ruling(field: Field, story: Plot) -> tuple[Ending, list[str]]:
-    """The ending of a storm, and everything about it that is wrong and does not become right in a while: a busy machine
-    is still at the last of it when all runs and deployments have said how they ended."""
+    """The ending of a storm, and everything that is wrong about it once nothing is left to be cleaned up.
+
+    A busy machine is still at that when all runs and deployments have said how they ended. What is not cleaned up in a
+    while is wrong.
+    """
     deadline = time.monotonic() + _SETTLING_SECONDS
     while True:
         ending = read(field)
         wrong = judge(ending, story)
-        if not wrong or time.monotonic() > deadline:
+        if not any(_orphans(ending)) or time.monotonic() > deadline:
             return ending, wrong
         time.sleep(1.0)
 

@@ -18,7 +18,8 @@ class Pause:
 
     def __call__(self):
         self.left -= 1
-        while self.left < 0 and Path({hold!r}).exists():
+        deadline = time.monotonic() + 1800  # if nobody is left who would let it go on
+        while self.left < 0 and Path({hold!r}).exists() and time.monotonic() < deadline:
             time.sleep(0.02)
 """
 

@@ -91,6 +91,9 @@ class OperatorProcess:
         never comes to rest is one."""
 
         def rests() -> bool:
+            assert self.daemon is not None
+            if not self.daemon.running:
+                raise RuntimeError(f"the operator has ended, which is no rest; its log is {self.daemon.log}")
             newest = max((event["requestReceivedTimestamp"] for event in self.writes(namespace)), default="")
             assert newest, "it has written nothing yet"
             ago = (datetime.now(UTC) - datetime.fromisoformat(newest)).total_seconds()

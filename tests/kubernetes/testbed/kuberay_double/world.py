@@ -159,7 +159,8 @@ class Player:
     ) -> None:
         path, edits = resource.path(self._namespace), list(scenario.edits)
         name = made["metadata"]["name"]
-        events = wire.watch(path, made["metadata"]["resourceVersion"], fieldSelector=f"metadata.name={name}")
+        asked = {"fieldSelector": f"metadata.name={name}", "timeoutSeconds": str(int(self._seconds) + 60)}
+        events = wire.watch(path, made["metadata"]["resourceVersion"], **asked)
         _note(made, states, seen)
         await self._edit(wire, resource, made, edits, states, seen)
         async for type_, obj in events:
