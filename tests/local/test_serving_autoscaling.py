@@ -35,9 +35,8 @@ def keep_asking(url: str, until: threading.Event) -> int:
     asked = 0
     with httpx.Client(timeout=60, trust_env=False) as http:
         while not until.is_set():
-            with suppress(
-                httpx.RemoteProtocolError, httpx.ReadError
-            ):  # an ingress that takes over a new configuration closes what is idle
+            # An ingress that takes over a new configuration closes what is idle.
+            with suppress(httpx.RemoteProtocolError, httpx.ReadError):
                 asked += http.post(f"{url}/v2/models/scaled/infer", content=body).status_code == 200
     return asked
 

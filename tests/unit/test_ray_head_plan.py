@@ -121,12 +121,8 @@ def test_the_endpoints_keep_their_port_unless_it_is_taken(monkeypatch: pytest.Mo
 def test_two_headraces_that_start_at_once_have_two_ports_for_their_endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ports, "is_free", lambda port: port != 8000)
     monkeypatch.setattr(ports, "MARK", f"test-{os.getpid()}")
-    with ports.serve_port(8042) as first:
-        with (
-            ports.serve_port(8042) as second,
-            ports.serve_port(None) as third,
-        ):  # as other commands at that moment would
-            assert (first, second, third) == (8042, 8001, 8002)
+    with ports.serve_port(8042) as first, ports.serve_port(8042) as second, ports.serve_port(None) as third:
+        assert (first, second, third) == (8042, 8001, 8002)
     with ports.serve_port(8042) as again:
         assert again == 8042
     monkeypatch.setattr(ports, "is_free", lambda port: False)
