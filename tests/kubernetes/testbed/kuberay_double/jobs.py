@@ -209,8 +209,9 @@ class Jobs:
                 lost_at = found.started + behaviour.run_seconds / 2
                 self._later(Key(key.namespace, view.name), lost_at - time.time())
             return self._poll
-        _tell_of(found, view, status, time.time())
-        return self._wake(found.next_change(time.time()), _limit(job, status, "activeDeadlineSeconds"))
+        now = time.time()  # one moment for both: what changes between two would never be told
+        _tell_of(found, view, status, now)
+        return self._wake(found.next_change(now), _limit(job, status, "activeDeadlineSeconds"))
 
     def _wake(self, *moments: float | None) -> float | None:
         """Seconds until the first poll after the first of these MOMENTS; None if nothing will happen by itself."""

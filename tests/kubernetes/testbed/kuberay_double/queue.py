@@ -16,6 +16,7 @@ from kuberay_double.wire import Key, Refused
 _LOG = logging.getLogger("kuberay-double")
 _CONFLICT_SECONDS = 0.02
 _ERROR_SECONDS = 0.5
+_EARLY_SECONDS = 1e-3  # a loop calls by its clock's resolution too early
 _NOBODY_ANSWERED = (aiohttp.ClientError, TimeoutError, OSError)
 
 Reconcile = Callable[[Key], Awaitable[float | None]]
@@ -48,7 +49,7 @@ class Controller:
             loop.call_at(at, self._ready.put_nowait, key)
 
     def _is_due(self, key: Key) -> bool:
-        return self._due.get(key, float("inf")) <= asyncio.get_running_loop().time()
+        return self._due.get(key, float("inf")) <= asyncio.get_running_loop().time() + _EARLY_SECONDS
 
     async def _work(self) -> None:
         while True:

@@ -22,6 +22,7 @@ _ORDINARY = Script()
 _NOT_YET = "never saw"
 DELETED = "what an edit deleted"
 _LOOK_SECONDS = 0.5
+_REST_SECONDS = 3.0
 RESOURCES = {"RayJob": RAY_JOB, "RayService": RAY_SERVICE}
 
 
@@ -190,13 +191,21 @@ class Player:
             seen[DELETED] = [await self._delete_part(wire, obj, edit.delete)]
 
     async def _delete_part(self, wire: Wire, obj: Object, part: str) -> Object:
-        """Delete it once it is there: KubeRay names a cluster before it makes it."""
+        """Delete it once it is there: KubeRay names a cluster before it makes it.
+
+        A cluster only when KubeRay has had time to see its head's pod again: it expects that pod by the cluster's name
+        (`rayClusterScaleExpectation`), and what it has not seen by then the next cluster of that name waits for.
+        """
         cluster = obj["status"].get("rayClusterName") or obj["status"]["activeServiceStatus"]["rayClusterName"]
         resource, selector = POD, {"labelSelector": f"ray.io/cluster={cluster},ray.io/node-type={part}"}
         if part == "cluster":
             resource, selector = RAY_CLUSTER, {"fieldSelector": f"metadata.name={cluster}"}
-        while not (found := (await wire.list(resource.path(self._namespace), **selector))[0]):
+        while not (found := (await wire.list(resource.path(self._namespace), **selector))[0]) or (
+            part == "cluster" and not _has_head(found[0])
+        ):
             await asyncio.sleep(0.05)
+        if part == "cluster":
+            await asyncio.sleep(_REST_SECONDS)
         path = resource.path(self._namespace, found[0]["metadata"]["name"])
         await wire.request("DELETE", path, None, **({"gracePeriodSeconds": "0"} if resource is POD else {}))
         return found[0]
@@ -277,6 +286,12 @@ def _holds(check: Callable[[World], bool], world: World) -> bool:
 
 def _is_of(obj: Mapping[str, Any], name: str) -> bool:
     return any(each["name"] == name for each in obj["metadata"].get("ownerReferences") or ())
+
+
+def _has_head(cluster: Mapping[str, Any]) -> bool:
+    """Whether its status tells of its head's pod."""
+    conditions = (cluster.get("status") or {}).get("conditions") or ()
+    return any(each["type"] == "HeadPodReady" and each["reason"] != "HeadPodNotFound" for each in conditions)
 
 
 def _cluster_name(obj: Mapping[str, Any]) -> str:
