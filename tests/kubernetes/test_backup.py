@@ -48,7 +48,6 @@ from headrace_testbed.s3 import S3Store
 from headrace_testbed.waiting import eventually
 from kuberay_double.install import install_kuberay_kinds
 
-pytestmark = pytest.mark.timeout(900)
 BACKUPS = "s3://backups/nightly"
 
 

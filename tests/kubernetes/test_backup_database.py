@@ -22,7 +22,6 @@ from headrace.tracking.database_contents import Contents, contents
 from headrace.tracking.database_load import Dump, load
 from headrace_testbed.postgres import Postgres
 
-pytestmark = pytest.mark.timeout(900)
 Rows = dict[str, list[list[Any]]]
 Database = Callable[[], str]
 

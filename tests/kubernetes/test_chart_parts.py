@@ -39,7 +39,6 @@ from headrace_testbed.processes import Daemon, free_port
 from headrace_testbed.s3 import S3Store
 from headrace_testbed.waiting import eventually
 
-pytestmark = pytest.mark.timeout(900)  # MLflow alone may take two minutes to start on a busy machine
 FILES = CHART / "files"
 EMPTY = hashlib.sha256(b"").hexdigest()
 

@@ -33,7 +33,6 @@ from kfp_stand_in import Beats, KubeflowStandIn, Programs, World
 from kfp_stand_in.bed import write_spec, write_targets
 from kuberay_double import Behaviour, Script
 
-pytestmark = pytest.mark.timeout(900)
 SPACE = "kubeflow-runs"
 RUNS = f"/apis/headrace.dev/v1alpha1/namespaces/{SPACE}/trainingruns"
 DEPLOYMENTS = f"/apis/headrace.dev/v1alpha1/namespaces/{SPACE}/modeldeployments"

@@ -23,10 +23,7 @@ from headrace_testbed.model_deployments import SERVICES, create, events, model_d
 from headrace_testbed.training_runs import OperatorProcess, condition
 from headrace_testbed.waiting import eventually
 
-pytestmark = [
-    pytest.mark.timeout(900),  # a head on a busy machine takes a minute
-    pytest.mark.skipif(not possible(), reason="this machine allows no network namespaces (unshare -Urn, ip)"),
-]
+pytestmark = pytest.mark.skipif(not possible(), reason="this machine allows no network namespaces (unshare -Urn, ip)")
 Object = dict[str, Any]
 ADDRESS = "10.99.0.1"
 NAMESPACE = "endpoint"

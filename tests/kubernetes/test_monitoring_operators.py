@@ -37,7 +37,6 @@ from headrace_testbed.waiting import eventually
 from kuberay_double import Behaviour, Script
 from kuberay_double.scenarios import ray_job
 
-pytestmark = pytest.mark.timeout(900)  # a busy machine is three times slower
 Object = dict[str, Any]
 SPACE = "watched"
 OURS = f"/apis/headrace.dev/v1alpha1/namespaces/{SPACE}"

@@ -45,7 +45,6 @@ from headrace_testbed.replica import Replica
 from headrace_testbed.s3 import REGION
 from headrace_testbed.waiting import eventually
 
-pytestmark = pytest.mark.timeout(900)
 MONITORS = f"/apis/headrace.dev/v1alpha1/namespaces/{NAMESPACE}/modelmonitors"
 TOKENS = ("first", "second", "third", "fourth")
 

@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from kfp_server_api import ApiException
 from urllib3.exceptions import MaxRetryError
 
 from headrace_pipelines import compiler
+from headrace_testbed.waiting import eventually
 from kfp_stand_in import Beats, Failed, KubeflowStandIn, Script, StepTask, World
 from kfp_stand_in.script import Lost
 
@@ -106,11 +108,7 @@ def api(stand_in: KubeflowStandIn, tmp_path: Path) -> Api:
     return Api(stand_in, tmp_path)
 
 
-def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.01)
+until = partial(eventually, seconds=60, pause_seconds=0.01)
 
 
 def states(run: Mapping[str, Any]) -> list[str]:

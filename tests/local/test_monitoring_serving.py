@@ -186,7 +186,6 @@ def test_the_names_of_what_needs_a_gpu_are_ray_s_own() -> None:
 
 def test_a_model_that_is_slow_burns_the_latency_budget_and_no_other(url: str, watch: Watch) -> None:
     burns = {"window": "1h", "deployment": NAME}
-
     ask(url, SLOW, asked_for[GOOD], at_once=32)  # a half, however many good ones a busy machine was asked before
 
     def slow_ones_are_too_many() -> bool:

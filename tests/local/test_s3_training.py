@@ -13,10 +13,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from headrace.tracking import ensure_store
 from headrace.training.checkpoint_folder import SNAPSHOT, committed
 from headrace_testbed.s3 import S3Store
 from headrace_testbed.s3_trouble import FOREVER, Trouble, TroubledStore, environment, new_bucket
+from headrace_testbed.waiting import eventually
 
 pytestmark = pytest.mark.timeout(1800)
 BIN = Path(sys.executable).parent
@@ -238,11 +239,7 @@ def sets(*overrides: str) -> list[str]:
     return [word for override in overrides for word in ("--set", override)]
 
 
-def until(reached: Callable[[], bool], seconds: float = 600) -> None:
-    deadline = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+until = partial(eventually, seconds=600, pause_seconds=0.05)
 
 
 # the driver of a RayJob

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from headrace.cli.main import execute
 from headrace.spec import load_spec
 from headrace_pipelines.kubeflow.cluster import Cluster
 from headrace_pipelines.kubeflow.run import ClusterRun, submit
+from headrace_testbed.waiting import eventually
 from kfp_stand_in.bed import Steps, write_spec, write_targets
 from kfp_stand_in.script import Script
 from kfp_stand_in.server import KubeflowStandIn
@@ -57,10 +57,7 @@ class Bed:
         return submit(Cluster.named("kubeflow"), load_spec(self.spec))
 
     def until(self, holds: Callable[[], bool], seconds: float = 60.0) -> None:
-        deadline = time.monotonic() + seconds
-        while not holds():
-            assert time.monotonic() < deadline, "it did not come to that"
-            time.sleep(0.02)
+        eventually(holds, seconds, 0.02)
 
     def running(self, run: ClusterRun, step: str) -> None:
         """Wait until STEP of RUN has said that it runs."""
